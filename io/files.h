@@ -1,0 +1,39 @@
+// Small file helpers: whole files in, atomic files and folders out.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+namespace qnpu {
+
+std::string read_file(const std::filesystem::path& path);  // Error if it cannot be read
+nlohmann::json read_json(const std::filesystem::path& path);  // Error names file and position
+
+// Temporary name, fsync, rename: the old file stays whole until the new one is.
+void write_file(const std::filesystem::path& path, std::string_view content);
+void write_json(const std::filesystem::path& path, const nlohmann::json& json);  // indented by 1
+
+// UTF-8 text for calibration and evaluation. Error: missing, empty, binary (NUL bytes or more than
+// a few invalid UTF-8 sequences).
+std::string read_text(const std::filesystem::path& path);
+
+// A folder that appears under its name only when commit() is called; destroyed uncommitted (an
+// error, Ctrl-C) it removes what it wrote. An existing folder is replaced at commit, not before.
+class StagedFolder {
+ public:
+  explicit StagedFolder(std::filesystem::path target);
+  ~StagedFolder();
+  StagedFolder(const StagedFolder&) = delete;
+  StagedFolder& operator=(const StagedFolder&) = delete;
+  const std::filesystem::path& path() const { return staging_; }
+  void commit();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path staging_;
+  bool committed_ = false;
+};
+
+}  // namespace qnpu
