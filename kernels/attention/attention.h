@@ -1,0 +1,45 @@
+// Attention over the int8 KV cache, for T new tokens at positions [position, position + T). Token t
+// sees positions 0 .. position + t; nothing else is read or computed. Query head h uses KV head
+// h / (heads / kv_heads).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/law.h"
+#include "kernels/isa.h"
+
+namespace qnpu {
+
+struct AttentionShape {
+  int tokens = 0;    // T
+  int position = 0;  // tokens already in the cache
+  int context = 0;   // capacity C of the cache, and row stride of scores
+  int heads = 0, kv_heads = 0, head_dim = 0;
+};
+
+size_t attention_scratch_bytes(const AttentionShape& shape);
+
+// New rows [T, KV * hd] into the key cache [C, KV * hd].
+void append_keys(const int8_t* rows, const AttentionShape& shape, int8_t* k_cache);
+// New rows [T, KV * hd] into the value cache [KV * hd, C].
+void append_values(const int8_t* rows, const AttentionShape& shape, int8_t* v_cache);
+
+// q [T, H * hd] times keys -> scores [H, T, C]. Law: requantize16.
+void scores_s16s8_s16(const int16_t* q, const int8_t* k_cache, const AttentionShape& shape,
+                      Requant law, int16_t* scores, void* scratch, Isa isa);
+
+// scores + 0 into the masked sum's scale (law: add16), zero point added, saturated.
+void mask_s16(const int16_t* scores, const AttentionShape& shape, AddLaw law,
+              int32_t out_zero_point, int16_t* masked);
+
+// Softmax of each row's visible part -> probabilities u16 in steps of 1/65535. Tables: [256] each.
+void softmax_s16_u16(const int16_t* masked, const AttentionShape& shape, const uint32_t* exp_high,
+                     const uint32_t* exp_low, uint16_t* probabilities, void* scratch, Isa isa);
+
+// probabilities [H, T, C] times values -> out [T, H * hd]. Law: requantize16.
+void context_u16s8_s16(const uint16_t* probabilities, const int8_t* v_cache,
+                       const AttentionShape& shape, Requant law, int16_t* out, void* scratch,
+                       Isa isa);
+
+}  // namespace qnpu

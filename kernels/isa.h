@@ -1,0 +1,15 @@
+// Which instruction set the kernels use: the best that this CPU has, or what the environment
+// variable QNPU_ISA says (reference, avx2, avx512vnni), for tests. All of them give the same bits.
+#pragma once
+
+namespace qnpu {
+
+enum class Isa { kReference, kAvx2, kAvx512Vnni };
+
+bool isa_supported(Isa isa);
+const char* isa_name(Isa isa);
+// First of the priority list that the CPU supports; QNPU_ISA overrides. Error on an unknown name or
+// one that this CPU lacks.
+Isa best_isa();
+
+}  // namespace qnpu

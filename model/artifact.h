@@ -1,0 +1,47 @@
+// The artifact: a folder of standard files that meets quantizer and runtime (docs/artifact.md).
+//
+//   graph.json         {"format": "quantnpu", "version": 1, "graph": {config, sites, nodes},
+//                       "recipe", "rotated", "positions", "tensors": {name: xxh3 of the bytes}, ...}
+//   model.safetensors  packed integers, every tensor at a multiple of 64 bytes
+//   tokenizer.json, tokenizer_config.json, generation_config.json, ...   copied from the checkpoint
+//   report.json        what was measured while quantizing
+//
+// Tensors, by node or site name X: linear weight "X.weight" (I8 [N, K], or U8 [N, K/2] with the low
+// nibble first), "X.weight.scale" F32 [N], "X.row_sum", "X.multiplier", "X.shift" I32 [N],
+// "X.bias" I32 [N] where there is one (already divided by 256 if the linear is 16-bit);
+// tables "embed_tokens.weight" I16 [V, D], norm weights I16, "rope.cos", "rope.sin" I16 [P, hd / 2];
+// SiLU nodes "X.table" I16 [256 or 65536]; softmax nodes "X.exp_high", "X.exp_low" U32 [256].
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "io/safetensors.h"
+#include "model/graph.h"
+
+namespace qnpu {
+
+constexpr int kArtifactVersion = 1;
+
+struct Artifact {
+  std::filesystem::path folder;
+  Graph graph;
+  nlohmann::json manifest;  // the whole of graph.json, less the graph
+  TensorFile tensors;
+  int positions = 0;  // rows of the cos and sin tables: the longest context
+};
+
+bool is_artifact(const std::filesystem::path& folder);  // has a graph.json
+
+// Maps and checks everything: version, checksums of all tensors, presence, type and shape of what
+// each node needs. Error names the file and tells what to do; nothing is written.
+std::shared_ptr<const Artifact> load_artifact(const std::filesystem::path& folder);
+
+// Writes graph.json and model.safetensors into `folder` (a staging folder: see StagedFolder), with
+// the checksums. `manifest` may hold further keys (recipe, rotated, ...).
+void write_artifact(const std::filesystem::path& folder, const Graph& graph,
+                    const std::vector<TensorToWrite>& tensors, int positions,
+                    nlohmann::json manifest);
+
+}  // namespace qnpu
