@@ -1,0 +1,34 @@
+// A checkpoint as float tensors by site name ("layers.0.self_attn.q_proj.weight", biases
+// "layers.0.self_attn.q_proj.bias"), and the exact transformations that prepare it for quantization.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "model/config.h"
+#include "model/recipe.h"
+
+namespace qnpu {
+
+struct FloatModel {
+  ModelConfig config;
+  std::map<std::string, torch::Tensor> weights;  // fp32; lm_head.weight shares the embedding if tied
+  double attention_scale = 1.0;  // scores = attention_scale * q . k; 1 once folded into q
+};
+
+// Reads config.json and the safetensors. Error: missing or extra-shaped tensor, NaN or infinity,
+// unknown architecture; the sentence names file and tensor.
+FloatModel load_float_model(const std::filesystem::path& folder);
+
+// Folds norm weights into the linears that read them (gamma becomes 1; q_norm and k_norm stay),
+// attention_scale into q_proj (or q_norm), and unties the embedding. Keeps the function.
+void fold_norms(FloatModel& model);
+
+// Folds R1 (D x D, residual stream) and R2 (head_dim x head_dim per layer, values) into the weights
+// in float64 (method.md 2.1), biases too. Needs fold_norms first. Keeps the function.
+void rotate(FloatModel& model, Rotation r1, Rotation r2, uint64_t seed);
+
+}  // namespace qnpu
