@@ -8,7 +8,7 @@
 
 namespace qnpu {
 
-std::string read_file(const std::filesystem::path& path);  // Error if it cannot be read
+std::string read_file(const std::filesystem::path& path);     // Error if it cannot be read
 nlohmann::json read_json(const std::filesystem::path& path);  // Error names file and position
 
 // Temporary name, fsync, rename: the old file stays whole until the new one is.

@@ -13,6 +13,8 @@
 
 namespace qnpu {
 
+size_t dtype_size(const std::string& dtype);  // bytes of an element; 0 if the type is unknown
+
 // One tensor of a file: a view into the mapping, valid while the file is open.
 struct TensorView {
   std::string dtype;  // as written: "F32", "F16", "BF16", "I8", "U8", "I16", "I32", "U32", "I64"
@@ -41,8 +43,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// A file, or the shards of an index, as one map of names. Every header is checked against the file's
-// size, shapes and types; Error names file, tensor and what is wrong.
+// A file, or the shards of an index, as one map of names. Every header is checked against the
+// file's size, shapes and types; Error names file, tensor and what is wrong.
 class TensorFile {
  public:
   static TensorFile open(const std::filesystem::path& path);
@@ -59,6 +61,7 @@ class TensorFile {
   void add(const std::filesystem::path& path);
   std::string path_;
   std::vector<std::shared_ptr<MappedFile>> files_;
+  std::vector<std::shared_ptr<std::vector<std::byte>>> copies_;  // of misaligned tensors
   std::map<std::string, TensorView> tensors_;
   std::map<std::string, std::string> metadata_;
 };
@@ -72,8 +75,9 @@ struct TensorToWrite {
 };
 
 // Writes to a temporary name beside `path`, syncs and renames. Each tensor starts at a multiple of
-// 64 bytes of the file. Tensors are written in the order given. Error (disk full, no permission)
-// leaves an earlier file as it was and no temporary file behind.
+// 64 bytes of the file; where a size is not one, a U8 tensor `__padding__.N` fills the gap (the
+// format allows no holes), which TensorFile hides. Tensors are written in the order given. Error
+// (disk full, no permission) leaves an earlier file as it was and no temporary file behind.
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

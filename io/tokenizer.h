@@ -28,9 +28,9 @@ class Tokenizer {
   // Bytes of the tokens; may end inside a UTF-8 character when tokens are decoded one by one.
   std::string decode(const std::vector<int>& ids, bool skip_special_tokens = false) const;
 
-  int vocab_size() const;                             // largest id + 1
-  int token_to_id(std::string_view token) const;      // -1 if unknown
-  std::string id_to_token(int id) const;              // Error if out of range
+  int vocab_size() const;                         // largest id + 1
+  int token_to_id(std::string_view token) const;  // -1 if unknown
+  std::string id_to_token(int id) const;          // Error if out of range
   bool is_special(int id) const;
 
  private:

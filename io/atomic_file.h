@@ -1,0 +1,33 @@
+// A file that appears under its name only when commit() is called: written under a temporary name
+// beside it, synced, renamed. Destroyed uncommitted (an error while writing) it leaves no trace.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace qnpu {
+
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path target);  // Error: no such folder, no permission
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void write(std::span<const std::byte> bytes);  // Error: disk full
+  void commit();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;
+  int fd_ = -1;
+  bool committed_ = false;
+};
+
+// `.<name>.partial-<pid>` beside `target`: the name of anything not yet complete.
+std::filesystem::path partial_name(const std::filesystem::path& target);
+
+// Makes a rename in `folder` durable. File systems that cannot sync a folder are left alone.
+void sync_folder(const std::filesystem::path& folder);
+
+}  // namespace qnpu

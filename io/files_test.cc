@@ -1,0 +1,189 @@
+#include "io/files.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/status.h"
+#include "io/test_folder.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+
+size_t entries(const fs::path& folder) {
+  return static_cast<size_t>(
+      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+TEST(Files, RoundTripReplacesTheOldFile) {
+  const TestFolder folder;
+  const fs::path path = folder.path() / "a.txt";
+  write_file(path, "old");
+  write_file(path, std::string("new\0bytes", 9));
+  EXPECT_EQ(read_file(path), std::string("new\0bytes", 9));
+  EXPECT_EQ(entries(folder.path()), 1);
+}
+
+TEST(Files, JsonRoundTripAndErrorPosition) {
+  const TestFolder folder;
+  const fs::path path = folder.path() / "a.json";
+  write_json(path, {{"a", 1}, {"b", {1, 2}}});
+  EXPECT_EQ(read_json(path)["b"][1], 2);
+  write_file(path, "{\n  \"a\": 1,\n  \"b\"\n}");
+  EXPECT_THAT(error_of([&] { read_json(path); }),
+              AllOf(HasSubstr(path.string()), HasSubstr("line 4")));
+}
+
+TEST(Files, MissingFileFolderAndParentAreClear) {
+  const TestFolder folder;
+  EXPECT_THAT(error_of([&] { read_file(folder.path() / "none"); }),
+              AllOf(HasSubstr("none"), HasSubstr("No such file")));
+  EXPECT_THAT(error_of([&] { read_file(folder.path()); }), HasSubstr("is a folder"));
+  EXPECT_THAT(error_of([&] { write_file(folder.path() / "no/where", "x"); }),
+              HasSubstr("make its folder first"));
+  EXPECT_THAT(error_of([&] { write_file(folder.path(), "x"); }), HasSubstr("Is a directory"));
+}
+
+TEST(Files, DiskFullKeepsTheOldFileAndLeavesNoTrace) {
+  const TestFolder folder;
+  const fs::path path = folder.path() / "a.txt";
+  write_file(path, "old");
+  rlimit old_limit{};
+  getrlimit(RLIMIT_FSIZE, &old_limit);
+  const rlimit small{4096, old_limit.rlim_max};
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &small);
+  const std::string error = error_of([&] { write_file(path, std::string(100'000, 'x')); });
+  setrlimit(RLIMIT_FSIZE, &old_limit);
+  std::signal(SIGXFSZ, old_handler);
+  EXPECT_THAT(error, AllOf(HasSubstr(path.string()), HasSubstr("choose another place")));
+  EXPECT_EQ(read_file(path), "old");
+  EXPECT_EQ(entries(folder.path()), 1);
+}
+
+// Root may write anywhere, so what is done under this guard is done as another user.
+class Unprivileged {
+ public:
+  Unprivileged() : user_(geteuid()) {
+    if (user_ == 0) {
+      EXPECT_EQ(seteuid(65534), 0);
+    }
+  }
+  ~Unprivileged() {
+    if (user_ == 0) {
+      EXPECT_EQ(seteuid(user_), 0);
+    }
+  }
+
+ private:
+  uid_t user_;
+};
+
+TEST(Files, NoPermissionIsClear) {
+  const TestFolder folder;
+  chmod(folder.path().c_str(), 0555);
+  std::string file, staged;
+  {
+    const Unprivileged guard;
+    file = error_of([&] { write_file(folder.path() / "a", "x"); });
+    staged = error_of([&] { StagedFolder(folder.path() / "b"); });
+  }
+  EXPECT_THAT(file, AllOf(HasSubstr("Permission denied"), HasSubstr("may write to")));
+  EXPECT_THAT(staged, AllOf(HasSubstr("Permission denied"), HasSubstr("may write to")));
+  EXPECT_EQ(entries(folder.path()), 0);
+  chmod(folder.path().c_str(), 0700);
+}
+
+TEST(Files, NoPermissionToLookInsideIsClear) {
+  const TestFolder folder;
+  chmod(folder.path().c_str(), 0000);
+  const Unprivileged guard;
+  const fs::path path = folder.path() / "a";
+  EXPECT_THAT(error_of([&] { read_file(path); }), HasSubstr("Permission denied"));
+  EXPECT_THAT(error_of([&] { write_file(path, "x"); }), HasSubstr("Permission denied"));
+  EXPECT_THAT(error_of([&] { StagedFolder{path}; }), HasSubstr("Permission denied"));
+}
+
+TEST(Files, TextIsChecked) {
+  const TestFolder folder;
+  const fs::path path = folder.path() / "t.txt";
+  const auto error_for = [&](std::string_view content) {
+    write_file(path, content);
+    return error_of([&] { read_text(path); });
+  };
+  EXPECT_EQ(error_for("plain \xC3\xA9 and a stray \xFF byte"), "");
+  EXPECT_THAT(error_for(""), HasSubstr("is empty"));
+  EXPECT_THAT(error_for(std::string_view("a\0b", 3)), HasSubstr("binary"));
+  EXPECT_THAT(error_for("\xE9t\xE9 \xE9t\xE9 \xE9t\xE9 \xE9t\xE9"), HasSubstr("not UTF-8"));
+}
+
+TEST(StagedFolder, AppearsOnlyAtCommit) {
+  const TestFolder folder;
+  const fs::path target = folder.path() / "out";
+  StagedFolder staged(target / "");  // a trailing slash names the same folder
+  write_file(staged.path() / "a", "1");
+  EXPECT_FALSE(fs::exists(target));
+  staged.commit();
+  EXPECT_EQ(read_file(target / "a"), "1");
+  EXPECT_EQ(entries(folder.path()), 1);
+}
+
+TEST(StagedFolder, ReplacesTheOldFolderAtCommit) {
+  const TestFolder folder;
+  const fs::path target = folder.path() / "out";
+  fs::create_directory(target);
+  write_file(target / "old", "1");
+  {
+    StagedFolder staged(target);
+    write_file(staged.path() / "new", "2");
+    EXPECT_TRUE(fs::exists(target / "old"));
+    staged.commit();
+  }
+  EXPECT_FALSE(fs::exists(target / "old"));
+  EXPECT_EQ(read_file(target / "new"), "2");
+  EXPECT_EQ(entries(folder.path()), 1);
+}
+
+TEST(StagedFolder, UncommittedLeavesNoTrace) {
+  const TestFolder folder;
+  const fs::path target = folder.path() / "out";
+  fs::create_directory(target);
+  write_file(target / "old", "1");
+  {
+    StagedFolder staged(target);
+    write_file(staged.path() / "new", "2");
+  }
+  EXPECT_EQ(read_file(target / "old"), "1");
+  EXPECT_EQ(entries(folder.path()), 1);
+}
+
+TEST(StagedFolder, RefusesAFileOfThatName) {
+  const TestFolder folder;
+  write_file(folder.path() / "out", "1");
+  EXPECT_THAT(error_of([&] { StagedFolder(folder.path() / "out"); }), HasSubstr("a file of that"));
+}
+
+TEST(StagedFolderDeathTest, AnInterruptRemovesIt) {
+  const TestFolder folder;
+  EXPECT_EXIT(
+      {
+        StagedFolder staged(folder.path() / "out");
+        write_file(staged.path() / "new", "2");
+        std::raise(SIGINT);
+      },
+      testing::KilledBySignal(SIGINT), "");
+  EXPECT_EQ(entries(folder.path()), 0);
+}
+
+}  // namespace
+}  // namespace qnpu

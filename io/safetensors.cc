@@ -1,0 +1,96 @@
+#include "io/safetensors.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+#include "io/atomic_file.h"
+#include "io/files.h"
+#include "io/safetensors_header.h"
+
+namespace qnpu {
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+// The format forbids holes, so what aligns the next tensor is a tensor of its own, hidden on
+// reading.
+constexpr std::string_view kPaddingPrefix = "__padding__.";
+
+size_t padding(size_t position) { return (kAlignment - position % kAlignment) % kAlignment; }
+
+}  // namespace
+
+int64_t TensorView::elements() const {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
+
+TensorFile TensorFile::open(const std::filesystem::path& path) {
+  TensorFile file;
+  file.path_ = path.string();
+  file.add(path);
+  return file;
+}
+
+void TensorFile::add(const std::filesystem::path& path) {
+  auto mapping = std::make_shared<MappedFile>(path);
+  const SafetensorsHeader header = parse_safetensors_header(mapping->bytes(), path.string());
+  const std::byte* data = mapping->bytes().data() + header.data_start;
+  files_.push_back(std::move(mapping));
+  for (const auto& entry : header.tensors) {
+    if (entry.name.starts_with(kPaddingPrefix)) continue;
+    TensorView view{entry.dtype, entry.shape, data + entry.begin, entry.end - entry.begin};
+    // Old files have headers of any length; as<T>() needs elements at their natural alignment.
+    if (reinterpret_cast<uintptr_t>(view.data) % dtype_size(view.dtype) != 0) {
+      copies_.push_back(
+          std::make_shared<std::vector<std::byte>>(view.data, view.data + view.bytes));
+      view.data = copies_.back()->data();
+    }
+    if (!tensors_.emplace(entry.name, std::move(view)).second) {
+      fail(
+          "{}: the tensor {} is also in another shard of this checkpoint; fetch the checkpoint "
+          "again, into an empty folder",
+          path.string(), entry.name);
+    }
+  }
+  metadata_.insert(header.metadata.begin(), header.metadata.end());
+}
+
+const TensorView& TensorFile::at(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    fail("{} has no tensor {}; it is incomplete or of another model family", path_, name);
+  }
+  return found->second;
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorToWrite> padded;  // positions are relative to the data, itself aligned
+  const std::vector<std::byte> zeros(kAlignment);
+  size_t position = 0;
+  for (const TensorToWrite& tensor : tensors) {
+    if (const size_t gap = padding(position); gap > 0) {
+      padded.push_back({fmt::format("{}{}", kPaddingPrefix, padded.size()),
+                        "U8",
+                        {static_cast<int64_t>(gap)},
+                        std::span(zeros).first(gap)});
+      position += gap;
+    }
+    padded.push_back(tensor);
+    position += tensor.data.size();
+  }
+  std::string header = format_safetensors_header(padded, metadata, path.string());
+  header.append(padding(sizeof(uint64_t) + header.size()), ' ');
+  const uint64_t length = header.size();
+
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(std::as_bytes(std::span(header)));
+  for (const TensorToWrite& tensor : padded) file.write(tensor.data);
+  file.commit();
+}
+
+}  // namespace qnpu

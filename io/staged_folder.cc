@@ -1,0 +1,151 @@
+// StagedFolder: everything is written to a hidden folder beside the target, which one rename makes
+// visible. Interrupted by a signal, the program removes that folder before it ends.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+#include "base/status.h"
+#include "io/atomic_file.h"
+#include "io/files.h"
+
+namespace qnpu {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// Folders to remove when the program is interrupted. A fixed array, because a signal handler may
+// not allocate or lock; one program stages one or two folders at a time.
+struct Pending {
+  std::atomic<bool> taken{false};
+  std::atomic<bool> ready{false};
+  std::array<char, 4096> path{};
+};
+std::array<Pending, 8> pending;
+
+// Only async-signal-safe calls: fork, exec, wait, raise.
+void remove_pending(int signal) {
+  for (const Pending& entry : pending) {
+    if (!entry.ready) continue;
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::execl("/bin/rm", "rm", "-rf", "--", entry.path.data(), nullptr);
+      ::_exit(1);
+    }
+    if (child > 0) ::waitpid(child, nullptr, 0);
+  }
+  std::signal(signal, SIG_DFL);
+  ::raise(signal);
+}
+
+// A handler that the program has set itself is left alone.
+void install_handlers() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction action {};
+    if (::sigaction(signal, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+    action = {};
+    action.sa_handler = remove_pending;
+    ::sigaction(signal, &action, nullptr);
+  }
+}
+
+void remember(const fs::path& path) {
+  std::error_code error;
+  const std::string absolute = fs::absolute(path, error).string();
+  if (error || absolute.size() + 1 > pending[0].path.size()) return;
+  for (Pending& entry : pending) {
+    if (entry.taken.exchange(true)) continue;
+    std::memcpy(entry.path.data(), absolute.c_str(), absolute.size() + 1);
+    entry.ready = true;
+    install_handlers();
+    return;
+  }
+}
+
+void forget(const fs::path& path) {
+  std::error_code error;
+  const std::string absolute = fs::absolute(path, error).string();
+  for (Pending& entry : pending) {
+    if (!entry.ready || absolute != entry.path.data()) continue;
+    entry.ready = false;
+    entry.taken = false;
+  }
+}
+
+// "out/" names the same folder as "out"; a name is needed to make the staging name from.
+fs::path without_trailing_slash(fs::path path) {
+  path = path.lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
+// One step where the file system can exchange two names; afterwards `staging` is the old folder.
+bool exchange(const fs::path& staging, const fs::path& target) {
+  return ::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0;
+}
+
+// Otherwise three: the old folder is moved aside, and back again if the new one cannot come in.
+void replace_in_steps(const fs::path& staging, const fs::path& target) {
+  fs::path aside = staging;
+  aside += ".old";
+  const bool replaces = fs::exists(target);
+  if (replaces) fs::rename(target, aside);
+  std::error_code error;
+  fs::rename(staging, target, error);
+  if (error && replaces) fs::rename(aside, target);
+  if (error) throw fs::filesystem_error("rename", staging, target, error);
+  if (replaces) fs::remove_all(aside, error);
+}
+
+}  // namespace
+
+StagedFolder::StagedFolder(fs::path target)
+    : target_(without_trailing_slash(std::move(target))), staging_(partial_name(target_)) {
+  std::error_code error;
+  if (fs::exists(target_, error) && !fs::is_directory(target_, error)) {
+    fail(
+        "cannot make the folder {}: a file of that name is there; remove it or choose another name",
+        target_.string());
+  }
+  // A process of the same number that was killed may have left one.
+  fs::remove_all(staging_, error);
+  fs::create_directories(staging_, error);
+  if (error) {
+    fail("cannot make the folder {}: {}; choose a place that you may write to", target_.string(),
+         error.message());
+  }
+  remember(staging_);
+}
+
+StagedFolder::~StagedFolder() {
+  if (committed_) return;
+  std::error_code ignored;
+  fs::remove_all(staging_, ignored);
+  forget(staging_);
+}
+
+void StagedFolder::commit() {
+  sync_folder(staging_);
+  try {
+    if (exchange(staging_, target_)) {
+      std::error_code ignored;  // the new folder is in place; a leftover is no reason to fail
+      fs::remove_all(staging_, ignored);
+    } else {
+      replace_in_steps(staging_, target_);
+    }
+  } catch (const fs::filesystem_error& error) {
+    fail("cannot put the finished folder at {}: {}; check that you may write there",
+         target_.string(), error.code().message());
+  }
+  committed_ = true;
+  forget(staging_);
+  sync_folder(target_.parent_path());
+}
+
+}  // namespace qnpu
