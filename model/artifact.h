@@ -1,7 +1,8 @@
 // The artifact: a folder of standard files that meets quantizer and runtime (docs/artifact.md).
 //
 //   graph.json         {"format": "quantnpu", "version": 1, "graph": {config, sites, nodes},
-//                       "recipe", "rotated", "positions", "tensors": {name: xxh3 of the bytes}, ...}
+//                       "recipe", "rotated", "positions", "tensors": {name: xxh3 of the bytes},
+//                       "checksum": xxh3 of all the rest, ...}
 //   model.safetensors  packed integers, every tensor at a multiple of 64 bytes
 //   tokenizer.json, tokenizer_config.json, generation_config.json, ...   copied from the checkpoint
 //   report.json        what was measured while quantizing
@@ -9,13 +10,15 @@
 // Tensors, by node or site name X: linear weight "X.weight" (I8 [N, K], or U8 [N, K/2] with the low
 // nibble first), "X.weight.scale" F32 [N], "X.row_sum", "X.multiplier", "X.shift" I32 [N],
 // "X.bias" I32 [N] where there is one (already divided by 256 if the linear is 16-bit);
-// tables "embed_tokens.weight" I16 [V, D], norm weights I16, "rope.cos", "rope.sin" I16 [P, hd / 2];
-// SiLU nodes "X.table" I16 [256 or 65536]; softmax nodes "X.exp_high", "X.exp_low" U32 [256].
+// tables "embed_tokens.weight" I16 [V, D], norm weights I16, "rope.cos", "rope.sin" I16 [P, hd /
+// 2]; SiLU nodes "X.table" I16 [256 or 65536]; softmax nodes "X.exp_high", "X.exp_low" U32 [256].
 #pragma once
 
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "io/safetensors.h"
 #include "model/graph.h"
@@ -32,6 +35,15 @@ struct Artifact {
   int positions = 0;  // rows of the cos and sin tables: the longest context
 };
 
+// A tensor that a graph's nodes need.
+struct TensorSpec {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+};
+// All of them, in node order; tables that several nodes share come once.
+std::vector<TensorSpec> required_tensors(const Graph& graph, int positions);
+
 bool is_artifact(const std::filesystem::path& folder);  // has a graph.json
 
 // Maps and checks everything: version, checksums of all tensors, presence, type and shape of what
@@ -39,7 +51,8 @@ bool is_artifact(const std::filesystem::path& folder);  // has a graph.json
 std::shared_ptr<const Artifact> load_artifact(const std::filesystem::path& folder);
 
 // Writes graph.json and model.safetensors into `folder` (a staging folder: see StagedFolder), with
-// the checksums. `manifest` may hold further keys (recipe, rotated, ...).
+// the checksums. `manifest` may hold further keys (recipe, rotated, ...). Error if a tensor that a
+// node needs is missing or has another type or shape: what is written can be loaded.
 void write_artifact(const std::filesystem::path& folder, const Graph& graph,
                     const std::vector<TensorToWrite>& tensors, int positions,
                     nlohmann::json manifest);

@@ -1,5 +1,5 @@
-// What a checkpoint is: its architecture and sizes, read from a Hugging Face `config.json`. The rest
-// of the program knows no model by name; it reads these values.
+// What a checkpoint is: its architecture and sizes, read from a Hugging Face `config.json`. The
+// rest of the program knows no model by name; it reads these values.
 #pragma once
 
 #include <filesystem>

@@ -1,13 +1,14 @@
 // The spine of the program: the table of sites and the flat list of nodes that every reader walks
-// (simulator, runtime, planner, exporters). `build_graph` is the only place that knows how a decoder
-// is put together.
+// (simulator, runtime, planner, exporters). `build_graph` is the only place that knows how a
+// decoder is put together.
 //
 // A *site* is every place where a number is quantized: activations, weights, caches, constant
 // tables. Its name is the Hugging Face module's name without "model.", for example
 // "layers.3.mlp.down_proj.in" or "layers.3.mlp.down_proj.weight".
 //
 // The NPU's rule "one width per node" holds throughout: a node's activations are all 8-bit or all
-// 16-bit, and widths change only in a Convert node, whose two sites are tied (scale8 = 256*scale16).
+// 16-bit, and widths change only in a Convert node, whose two sites are tied (scale8 =
+// 256*scale16).
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -41,14 +42,14 @@ enum class RangeSource {
 struct Site {
   std::string name;
   Role role = Role::kActivation;
-  int layer = -1;  // -1: outside the decoder layers
-  int rows = 0;    // kWeight, kTable: number of rows; else 0
-  int cols = 0;    // length of a row; 0 for kScores
+  int layer = -1;        // -1: outside the decoder layers
+  int rows = 0;          // kWeight, kTable: number of rows; else 0
+  int cols = 0;          // length of a row; 0 for kScores
   bool rotated = false;  // in a rotated basis if the recipe rotates
   RangeSource source = RangeSource::kObserved;
   int tied_to = -1;
   QuantSpec spec;
-  int rule = -1;  // which rule of the recipe decided the spec; -1: the default
+  int rule = -1;    // which rule of the recipe decided the spec; -1: the default
   QParams qparams;  // filled by calibration; dtype set by build_graph
 };
 
@@ -71,7 +72,7 @@ enum class Op {
 
 struct Node {
   Op op = Op::kAdd;
-  std::string name;     // "layers.3.mlp.down_proj"; unique
+  std::string name;  // "layers.3.mlp.down_proj"; unique
   int layer = -1;
   std::vector<int> in;  // site indices of the inputs
   int out = -1;         // site index of the output

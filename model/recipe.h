@@ -18,7 +18,7 @@ namespace qnpu {
 
 // How a site's range is chosen from what was observed.
 enum class Observer {
-  kAuto,       // rotated and at most 4 bits: mean3sigma; otherwise minmax (method.md 1.6)
+  kAuto,  // rotated and at most 4 bits: mean3sigma; otherwise minmax (method.md 1.6)
   kMinMax,
   kPercentile,  // `percentile` of the values on each side
   kMean3Sigma,  // max |mean -+ 3 sigma|
@@ -38,9 +38,9 @@ struct QuantSpec {
 
 struct Rule {
   std::string match;
-  int bitwidth = 0;        // 0: not set by this rule
-  int symmetric = -1;      // -1: not set
-  int observer = -1;       // -1: not set, else an Observer
+  int bitwidth = 0;         // 0: not set by this rule
+  int symmetric = -1;       // -1: not set
+  int observer = -1;        // -1: not set, else an Observer
   double percentile = 0.0;  // 0: not set
 };
 
@@ -57,6 +57,7 @@ Recipe recipe_from_json(const nlohmann::json& json, const std::string& where);
 nlohmann::json to_json(const Recipe& recipe);
 
 const char* observer_name(Observer observer);
+Observer observer_from_name(const std::string& name);  // Error on another name
 const char* rotation_name(Rotation rotation);
 
 // `*` matches any run of characters, dots included; everything else is literal.

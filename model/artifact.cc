@@ -1,0 +1,185 @@
+#include "model/artifact.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#include "base/status.h"
+#include "io/files.h"
+
+namespace qnpu {
+namespace {
+
+constexpr char kFormat[] = "quantnpu";
+constexpr char kGraphFile[] = "graph.json";
+constexpr char kTensorFile[] = "model.safetensors";
+constexpr char kAdvice[] = "quantize the model again, or copy the artifact again";
+
+std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+// Of everything in graph.json but the checksum itself, in nlohmann's canonical form (sorted keys,
+// no white space), so that reformatting the file does no harm.
+std::string manifest_checksum(nlohmann::json manifest) {
+  manifest.erase("checksum");
+  const std::string text = manifest.dump();
+  return hex(XXH3_64bits(text.data(), text.size()));
+}
+
+// The checksums of many tensors, on all cores: largest first, so that the last ones are short.
+std::vector<std::string> tensor_checksums(std::vector<std::span<const std::byte>> data) {
+  std::vector<size_t> order(data.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return data[a].size() > data[b].size(); });
+  std::vector<std::string> result(data.size());
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i = next++; i < order.size(); i = next++) {
+      const auto& bytes = data[order[i]];
+      result[order[i]] = hex(XXH3_64bits(bytes.data(), bytes.size()));
+    }
+  };
+  std::vector<std::jthread> threads;
+  for (unsigned t = 1; t < std::clamp(std::thread::hardware_concurrency(), 1u, 8u); ++t) {
+    threads.emplace_back(work);
+  }
+  work();
+  threads.clear();  // joins
+  return result;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+// `what` is the file or "the tensors to write".
+void check_tensor(const std::string& what, const TensorSpec& need, const std::string& dtype,
+                  const std::vector<int64_t>& shape) {
+  if (dtype == need.dtype && shape == need.shape) return;
+  fail("{}: tensor {} is {} {}, but the graph needs {} {}: {}", what, need.name, dtype,
+       shape_text(shape), need.dtype, shape_text(need.shape), kAdvice);
+}
+
+// The version first: a newer format may keep its checksum elsewhere.
+nlohmann::json read_manifest(const std::filesystem::path& file) {
+  nlohmann::json manifest;
+  try {
+    manifest = read_json(file);
+  } catch (const Error& error) {
+    fail("{}: {}", error.what(), kAdvice);
+  }
+  if (!manifest.is_object() || manifest.value("format", nlohmann::json()) != kFormat ||
+      !manifest.value("version", nlohmann::json()).is_number_integer()) {
+    fail("{} is not the graph of a quantnpu artifact: give a folder that `qnpu quantize` made",
+         file.string());
+  }
+  const auto version = manifest["version"].get<int64_t>();
+  if (version > kArtifactVersion) {
+    fail(
+        "{} was made by a newer quantnpu (format {}, this program reads up to {}): update the "
+        "program or quantize again",
+        file.string(), version, kArtifactVersion);
+  }
+  if (manifest.value("checksum", nlohmann::json()) != manifest_checksum(manifest)) {
+    fail("{} is damaged (its checksum does not fit its content): {}", file.string(), kAdvice);
+  }
+  for (const char* key : {"graph", "tensors", "positions"}) {
+    if (!manifest.contains(key)) fail("{} has no \"{}\": {}", file.string(), key, kAdvice);
+  }
+  return manifest;
+}
+
+TensorFile open_tensors(const std::filesystem::path& file) {
+  try {
+    return TensorFile::open(file);
+  } catch (const Error& error) {
+    fail("{}: {}", error.what(), kAdvice);
+  }
+}
+
+// Both files carry the manifest's checksum; two halves of different artifacts differ in it.
+void check_pair(const std::filesystem::path& folder, const nlohmann::json& manifest,
+                const TensorFile& tensors) {
+  const auto found = tensors.metadata().find("checksum");
+  if (found == tensors.metadata().end() || manifest["checksum"] != found->second) {
+    fail("{} and {} do not belong together (they come from different artifacts): {}",
+         (folder / kGraphFile).string(), kTensorFile, kAdvice);
+  }
+}
+
+void check_contents(const std::string& file, const nlohmann::json& expected,
+                    const TensorFile& tensors) {
+  std::vector<std::span<const std::byte>> data;
+  for (const auto& [name, view] : tensors.tensors()) data.emplace_back(view.data, view.bytes);
+  const std::vector<std::string> sums = tensor_checksums(std::move(data));
+  size_t i = 0;
+  for (const auto& [name, view] : tensors.tensors()) {
+    if (expected.value(name, nlohmann::json()) != sums[i++]) {
+      fail("{}: tensor {} is damaged (its checksum is not the one in {}): {}", file, name,
+           kGraphFile, kAdvice);
+    }
+  }
+}
+
+}  // namespace
+
+bool is_artifact(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(folder / kGraphFile, ignored);
+}
+
+std::shared_ptr<const Artifact> load_artifact(const std::filesystem::path& folder) {
+  if (!is_artifact(folder)) {
+    fail("{} holds no {}: give a folder that `qnpu quantize` made", folder.string(), kGraphFile);
+  }
+  auto artifact = std::make_shared<Artifact>();
+  artifact->folder = folder;
+  artifact->manifest = read_manifest(folder / kGraphFile);
+  artifact->tensors = open_tensors(folder / kTensorFile);
+  check_pair(folder, artifact->manifest, artifact->tensors);
+  artifact->graph = graph_from_json(artifact->manifest["graph"]);
+  artifact->manifest.erase("graph");
+  artifact->positions = artifact->manifest["positions"].get<int>();
+
+  const std::string file = (folder / kTensorFile).string();
+  for (const TensorSpec& need : required_tensors(artifact->graph, artifact->positions)) {
+    if (!artifact->tensors.contains(need.name)) {
+      fail("{}: tensor {} is missing: {}", file, need.name, kAdvice);
+    }
+    const TensorView& view = artifact->tensors.at(need.name);
+    check_tensor(file, need, view.dtype, view.shape);
+  }
+  check_contents(file, artifact->manifest["tensors"], artifact->tensors);
+  return artifact;
+}
+
+void write_artifact(const std::filesystem::path& folder, const Graph& graph,
+                    const std::vector<TensorToWrite>& tensors, int positions,
+                    nlohmann::json manifest) {
+  std::map<std::string, const TensorToWrite*> by_name;
+  for (const TensorToWrite& tensor : tensors) by_name[tensor.name] = &tensor;
+  for (const TensorSpec& need : required_tensors(graph, positions)) {
+    const auto found = by_name.find(need.name);
+    if (found == by_name.end()) fail("the artifact lacks tensor {}", need.name);
+    check_tensor(folder.string(), need, found->second->dtype, found->second->shape);
+  }
+
+  std::vector<std::span<const std::byte>> data;
+  for (const TensorToWrite& tensor : tensors) data.push_back(tensor.data);
+  const std::vector<std::string> sums = tensor_checksums(std::move(data));
+  nlohmann::json& table = manifest["tensors"] = nlohmann::json::object();
+  for (size_t i = 0; i < tensors.size(); ++i) table[tensors[i].name] = sums[i];
+  manifest["format"] = kFormat;
+  manifest["version"] = kArtifactVersion;
+  manifest["positions"] = positions;
+  manifest["graph"] = graph_to_json(graph);
+  manifest["checksum"] = manifest_checksum(manifest);
+
+  write_safetensors(folder / kTensorFile, tensors,
+                    {{"format", kFormat}, {"checksum", manifest["checksum"]}});
+  write_json(folder / kGraphFile, manifest);
+}
+
+}  // namespace qnpu
