@@ -1,5 +1,6 @@
-// The integer runtime: an artifact, a plan of all buffers, a KV cache, and a walk over the node list.
-// Between token ids and the logits' integers there is no floating point (scripts/check-no-float).
+// The integer runtime: an artifact, a plan of all buffers, a KV cache, and a walk over the node
+// list. Between token ids and the logits' integers there is no floating point
+// (scripts/check-no-float).
 //
 // Goals: equal to the reference kernels to the bit whatever the instruction set, the number of
 // threads and the way a sequence is cut into calls; no allocation while it runs.
@@ -18,23 +19,27 @@
 namespace qnpu {
 
 struct SessionOptions {
-  int context = 0;   // positions in the KV cache; 0: as many as the artifact's tables allow, at most 4096
+  int context = 0;     // positions of the KV cache; 0: what the artifact allows, at most 4096
   int max_rows = 128;  // tokens per walk of the graph; longer calls are cut
-  int threads = 0;   // 0: all cores
+  int threads = 0;     // 0: all cores
   Isa isa = best_isa();
 };
 
-// One site's integers as the walk produced them, for tests and comparisons.
+// One site's integers as the walk produced them, for tests and comparisons. Where only the last
+// token's logits are asked for, nodes behind the last cache write have that row alone.
 struct SiteValues {
-  int site;               // index in graph().sites
-  int tokens;             // rows of this call
-  int position;           // tokens in the cache before it
-  const void* data;       // s8, s16 or u16 by the site's dtype; layout by its role (graph.h)
-  int64_t row_stride;     // kScores: C; else cols
+  int site;    // index in graph().sites
+  int tokens;  // rows computed, the first of them at `position`
+  int position;
+  const void* data;    // s8, s16 or u16 by the site's dtype; layout by its role (graph.h). Caches:
+                       // the whole cache, position 0 first
+  int64_t row_stride;  // kScores and kVCache: the cache's capacity (at least context()); else cols
 };
 
+// One sequence. A session belongs to one thread at a time; several may share an artifact.
 class Session {
  public:
+  // Error: more context than the artifact has positions, sizes below 1, a law without a kernel.
   Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
   ~Session();
 
@@ -50,16 +55,16 @@ class Session {
   std::span<const int16_t> run(std::span<const int32_t> tokens, bool all_rows);
   double logits_scale() const;
 
-  // Any number of tokens, in pieces of max_rows; logits of the last token.
+  // Any number of tokens, in pieces of max_rows; logits of the last token. Errors as in run().
   std::span<const int16_t> prefill(std::span<const int32_t> tokens);
 
   void reset();                 // empty cache
-  void truncate(int position);  // forget the tokens from `position` on
+  void truncate(int position);  // forget the tokens from `position` on; Error if there are fewer
 
   using Trace = std::function<void(const SiteValues&)>;
   void set_trace(Trace trace);  // called after every node; empty: none
 
-  size_t arena_bytes() const;
+  size_t arena_bytes() const;  // caches, activations and scratch
   size_t cache_bytes() const;
 
  private:

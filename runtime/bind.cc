@@ -1,0 +1,201 @@
+#include "runtime/bind.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+
+namespace qnpu {
+namespace {
+
+int32_t zero_point(const Site& site) {
+  return site.qparams.zero_point.empty() ? 0 : site.qparams.zero_point[0];
+}
+
+bool is_wide(const Site& site) { return bitwidth(site.qparams.dtype) == 16; }
+
+// Shifts that the formulas of base/law.h can take.
+bool valid(const Requant& law) { return law.mantissa > 0 && law.shift >= -16 && law.shift <= 62; }
+bool valid(const AddLaw& law) { return law.shift >= 1 && law.shift <= 62; }
+bool valid(const MulLaw& law) { return law.shift >= 1 && law.shift <= 62; }
+bool valid(const RmsNormLaw& law) {
+  return law.epsilon >= 0 && law.epsilon <= int64_t{1} << 60 && law.mantissa > 0 &&
+         law.mantissa <= int64_t{1} << 31;
+}
+
+template <typename L>
+L law_of(const Artifact& artifact, const Node& node) {
+  const L* law = std::get_if<L>(&node.law);
+  if (law == nullptr || !valid(*law)) {
+    fail("{}: node {} ({}) has no valid integer law: quantize the model again",
+         (artifact.folder / "graph.json").string(), node.name, op_name(node.op));
+  }
+  return *law;
+}
+
+template <typename T>
+const T* tensor(const Artifact& artifact, const std::string& name) {
+  return artifact.tensors.at(name).as<T>().data();
+}
+
+LinearWeights bind_linear(const Artifact& artifact, const Node& node) {
+  const Site& weight = artifact.graph.site(node.weight);
+  LinearWeights w;
+  w.n = weight.rows;
+  w.k = weight.cols;
+  w.bits = bitwidth(weight.qparams.dtype);
+  w.weight = tensor<uint8_t>(artifact, weight.name);
+  w.row_sum = tensor<int32_t>(artifact, node.name + ".row_sum");
+  if (node.bias) w.bias = tensor<int32_t>(artifact, node.name + ".bias");
+  w.mantissa = tensor<int32_t>(artifact, node.name + ".multiplier");
+  w.shift = tensor<int32_t>(artifact, node.name + ".shift");
+  for (int i = 0; i < w.n; ++i) {
+    if (valid(Requant{w.mantissa[i], w.shift[i]})) continue;
+    fail("{}: channel {} of {} has an impossible multiplier ({}, shift {}): quantize again",
+         artifact.tensors.path(), i, node.name, w.mantissa[i], w.shift[i]);
+  }
+  return w;
+}
+
+// One width per node, and of the kernels that exist.
+void check_widths(const Artifact& artifact, const Node& node) {
+  const Graph& graph = artifact.graph;
+  const bool in = !node.in.empty() && is_wide(graph.site(node.in[0]));
+  const bool out = is_wide(graph.site(node.out));
+  bool good = true;
+  switch (node.op) {
+    case Op::kConvert:
+      good = in != out;
+      break;
+    case Op::kLinear:
+    case Op::kMul:
+    case Op::kSilu:
+      good = in == out;
+      break;
+    case Op::kAppend:
+      good = !in && !out;
+      break;
+    case Op::kEmbedding:
+      good = out;
+      break;
+    default:
+      good = in && out;
+  }
+  if (!good) {
+    fail("{}: node {} ({}) mixes widths for which there is no integer kernel: quantize again",
+         (artifact.folder / "graph.json").string(), node.name, op_name(node.op));
+  }
+}
+
+void bind_constants(const Artifact& artifact, const Node& node, BoundNode& bound) {
+  const Graph& graph = artifact.graph;
+  switch (node.op) {
+    case Op::kLinear:
+      bound.linear = bind_linear(artifact, node);
+      break;
+    case Op::kEmbedding:
+      bound.table = tensor<int16_t>(artifact, graph.site(node.weight).name);
+      break;
+    case Op::kRmsNorm:
+      bound.table = tensor<int16_t>(artifact, graph.site(node.weight).name);
+      bound.norm = law_of<RmsNormLaw>(artifact, node);
+      break;
+    case Op::kRopeMul:
+      bound.table = tensor<int16_t>(artifact, graph.site(node.weight).name);
+      bound.mul = law_of<MulLaw>(artifact, node);
+      break;
+    case Op::kSilu:
+      bound.table = tensor<int16_t>(artifact, node.name + ".table");
+      break;
+    case Op::kSoftmax:
+      bound.exp_high = tensor<uint32_t>(artifact, node.name + ".exp_high");
+      bound.exp_low = tensor<uint32_t>(artifact, node.name + ".exp_low");
+      break;
+    case Op::kMul:
+      bound.mul = law_of<MulLaw>(artifact, node);
+      bound.zero_point = zero_point(graph.site(node.in[0]));
+      break;
+    case Op::kAdd:
+      bound.add = law_of<AddLaw>(artifact, node);
+      break;
+    case Op::kMask:
+      bound.add = law_of<AddLaw>(artifact, node);
+      bound.zero_point = zero_point(graph.site(node.out));
+      break;
+    case Op::kScores:
+    case Op::kContext:
+      bound.requant = law_of<Requant>(artifact, node);
+      break;
+    case Op::kConvert:
+    case Op::kRotateHalf:
+    case Op::kAppend:
+      break;
+  }
+}
+
+BoundNode bind_node(const Artifact& artifact, const Node& node, const Plan& plan,
+                    std::byte* arena) {
+  const Graph& graph = artifact.graph;
+  check_widths(artifact, node);
+  const auto buffer = [&](int site) {
+    return arena + plan.sites[static_cast<size_t>(site)].offset;
+  };
+  BoundNode bound;
+  bound.op = node.op;
+  bound.heads = node.heads;
+  bound.wide = is_wide(graph.site(node.out));
+  bound.keys = graph.site(node.out).role == Role::kKCache;
+  bound.out = buffer(node.out);
+  bound.out_cols = graph.site(node.out).cols;
+  bound.cols = bound.out_cols;
+  if (!node.in.empty()) {
+    bound.in0 = buffer(node.in[0]);
+    bound.cols = graph.site(node.in[0]).cols;
+  }
+  if (node.in.size() > 1) bound.in1 = buffer(node.in[1]);
+  bind_constants(artifact, node, bound);
+  return bound;
+}
+
+}  // namespace
+
+size_t graph_scratch_bytes(const Graph& graph, int capacity, int max_rows) {
+  size_t bytes = 0;
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kLinear) continue;
+    const Site& weight = graph.site(node.weight);
+    for (const int rows : {1, max_rows}) {
+      bytes = std::max(bytes, linear_scratch_bytes(rows, weight.rows, weight.cols));
+    }
+  }
+  AttentionShape shape{.context = capacity,
+                       .heads = graph.config.num_heads,
+                       .kv_heads = graph.config.num_kv_heads,
+                       .head_dim = graph.config.head_dim};
+  for (const int rows : {1, max_rows}) {
+    for (const int position : {0, std::max(0, capacity - rows)}) {
+      shape.tokens = rows;
+      shape.position = position;
+      bytes = std::max(bytes, attention_scratch_bytes(shape));
+    }
+  }
+  return bytes;
+}
+
+BoundGraph bind_graph(const Artifact& artifact, const Plan& plan, int capacity, std::byte* arena,
+                      Isa isa) {
+  const Graph& graph = artifact.graph;
+  BoundGraph bound;
+  bound.isa = isa;
+  bound.scratch = arena + plan.scratch_offset;
+  bound.attention = {.context = capacity,
+                     .heads = graph.config.num_heads,
+                     .kv_heads = graph.config.num_kv_heads,
+                     .head_dim = graph.config.head_dim};
+  for (const Node& node : graph.nodes) {
+    bound.nodes.push_back(bind_node(artifact, node, plan, arena));
+    if (node.op == Op::kAppend) bound.tail = bound.nodes.size();
+  }
+  return bound;
+}
+
+}  // namespace qnpu

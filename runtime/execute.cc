@@ -1,0 +1,171 @@
+#include "runtime/execute.h"
+
+#include "kernels/elementwise/elementwise.h"
+
+namespace qnpu {
+namespace {
+
+// Below this many numbers a node is not worth waking other threads.
+constexpr int64_t kParallelElements = 1 << 15;
+
+template <typename T>
+const T* row(const void* buffer, int index, int cols) {
+  return static_cast<const T*>(buffer) + int64_t{index} * cols;
+}
+template <typename T>
+T* row(void* buffer, int index, int cols) {
+  return static_cast<T*>(buffer) + int64_t{index} * cols;
+}
+
+void convert_rows(const BoundNode& n, int begin, int64_t count) {
+  if (n.wide) {
+    widen_s8_s16(row<int8_t>(n.in0, begin, n.cols), count, row<int16_t>(n.out, begin, n.cols));
+  } else {
+    narrow_s16_s8(row<int16_t>(n.in0, begin, n.cols), count, row<int8_t>(n.out, begin, n.cols));
+  }
+}
+
+void mul_rows(const BoundNode& n, int begin, int64_t count) {
+  if (n.wide) {
+    mul_s16(row<int16_t>(n.in0, begin, n.cols), n.zero_point, row<int16_t>(n.in1, begin, n.cols),
+            count, n.mul, row<int16_t>(n.out, begin, n.cols));
+  } else {
+    mul_s8(row<int8_t>(n.in0, begin, n.cols), n.zero_point, row<int8_t>(n.in1, begin, n.cols),
+           count, n.mul, row<int8_t>(n.out, begin, n.cols));
+  }
+}
+
+void silu_rows(const BoundNode& n, int begin, int64_t count) {
+  if (n.wide) {
+    table_s16(row<int16_t>(n.in0, begin, n.cols), n.table, count,
+              row<int16_t>(n.out, begin, n.cols));
+  } else {
+    table_s8(row<int8_t>(n.in0, begin, n.cols), n.table, count, row<int8_t>(n.out, begin, n.cols));
+  }
+}
+
+// Operations that treat each row for itself, on rows [begin, end).
+void execute_rows(const BoundNode& n, const Step& step, int begin, int end) {
+  const int rows = end - begin;
+  const int64_t count = int64_t{rows} * n.cols;
+  switch (n.op) {
+    case Op::kEmbedding:
+      embedding_s16(step.tokens + begin, rows, n.table, n.cols, row<int16_t>(n.out, begin, n.cols));
+      break;
+    case Op::kRmsNorm:
+      rmsnorm_s16(row<int16_t>(n.in0, begin, n.cols), n.table, rows * n.heads, n.cols / n.heads,
+                  n.norm, row<int16_t>(n.out, begin, n.cols));
+      break;
+    case Op::kConvert:
+      convert_rows(n, begin, count);
+      break;
+    case Op::kRotateHalf:
+      rotate_half_s16(row<int16_t>(n.in0, begin, n.cols), rows, n.heads, n.cols / n.heads,
+                      row<int16_t>(n.out, begin, n.cols));
+      break;
+    case Op::kRopeMul:
+      rope_mul_s16(row<int16_t>(n.in0, begin, n.cols), n.table, rows, step.position + begin,
+                   n.heads, n.cols / n.heads, n.mul, row<int16_t>(n.out, begin, n.cols));
+      break;
+    case Op::kAdd:
+      add_s16(row<int16_t>(n.in0, begin, n.cols), row<int16_t>(n.in1, begin, n.cols), count, n.add,
+              row<int16_t>(n.out, begin, n.cols));
+      break;
+    case Op::kMul:
+      mul_rows(n, begin, count);
+      break;
+    case Op::kSilu:
+      silu_rows(n, begin, count);
+      break;
+    default:
+      break;
+  }
+}
+
+void execute_rowwise(const BoundNode& n, const Step& step) {
+  const int rows = step.count - step.first;
+  if (rows < 2 || int64_t{rows} * n.cols < kParallelElements) {
+    execute_rows(n, step, step.first, step.count);
+    return;
+  }
+  const int per_piece = static_cast<int>((kParallelElements / 4 + n.cols - 1) / n.cols);
+#pragma omp parallel for schedule(static)
+  for (int begin = step.first; begin < step.count; begin += per_piece) {
+    const int end = begin + per_piece < step.count ? begin + per_piece : step.count;
+    execute_rows(n, step, begin, end);
+  }
+}
+
+void execute_linear(const BoundNode& n, const Step& step, void* scratch, Isa isa) {
+  const int rows = step.count - step.first;
+  if (n.wide) {
+    linear_s16(row<int16_t>(n.in0, step.first, n.cols), rows, n.linear,
+               row<int16_t>(n.out, step.first, n.out_cols), scratch, isa);
+  } else {
+    linear_s8(row<int8_t>(n.in0, step.first, n.cols), rows, n.linear,
+              row<int8_t>(n.out, step.first, n.out_cols), scratch, isa);
+  }
+}
+
+void execute_append(const BoundNode& n, const Step& step, const AttentionShape& shape) {
+  const auto* rows = row<int8_t>(n.in0, step.first, n.cols);
+  if (n.keys) {
+    append_keys(rows, shape, static_cast<int8_t*>(n.out));
+  } else {
+    append_values(rows, shape, static_cast<int8_t*>(n.out));
+  }
+}
+
+// Each head's part of [H, T, C] for itself.
+void execute_mask(const BoundNode& n, const AttentionShape& shape) {
+  const int64_t stride = int64_t{shape.tokens} * shape.context;
+  const int64_t seen = int64_t{shape.heads} * shape.tokens * (shape.position + shape.tokens);
+#pragma omp parallel for schedule(static) if (seen >= kParallelElements)
+  for (int h = 0; h < shape.heads; ++h) {
+    AttentionShape head = shape;
+    head.heads = 1;
+    head.kv_heads = 1;
+    mask_s16(static_cast<const int16_t*>(n.in0) + h * stride, head, n.add, n.zero_point,
+             static_cast<int16_t*>(n.out) + h * stride);
+  }
+}
+
+void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step) {
+  AttentionShape shape = graph.attention;
+  shape.tokens = step.count - step.first;
+  shape.position = step.position + step.first;
+  switch (n.op) {
+    case Op::kLinear:
+      execute_linear(n, step, graph.scratch, graph.isa);
+      break;
+    case Op::kAppend:
+      execute_append(n, step, shape);
+      break;
+    case Op::kScores:
+      scores_s16s8_s16(row<int16_t>(n.in0, step.first, n.cols), static_cast<const int8_t*>(n.in1),
+                       shape, n.requant, static_cast<int16_t*>(n.out), graph.scratch, graph.isa);
+      break;
+    case Op::kMask:
+      execute_mask(n, shape);
+      break;
+    case Op::kSoftmax:
+      softmax_s16_u16(static_cast<const int16_t*>(n.in0), shape, n.exp_high, n.exp_low,
+                      static_cast<uint16_t*>(n.out), graph.scratch, graph.isa);
+      break;
+    case Op::kContext:
+      context_u16s8_s16(static_cast<const uint16_t*>(n.in0), static_cast<const int8_t*>(n.in1),
+                        shape, n.requant, row<int16_t>(n.out, step.first, n.out_cols),
+                        graph.scratch, graph.isa);
+      break;
+    default:
+      execute_rowwise(n, step);
+  }
+}
+
+}  // namespace
+
+void execute(const BoundGraph& graph, const Step& step, size_t begin, size_t end) noexcept {
+  for (size_t i = begin; i < end; ++i) execute_node(graph, graph.nodes[i], step);
+}
+
+}  // namespace qnpu
