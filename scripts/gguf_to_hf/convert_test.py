@@ -52,7 +52,8 @@ def random_tensors(architecture: str, rng: np.random.Generator) -> dict[str, np.
             layer |= {"attn_q.bias": values(q_size), "attn_k.bias": values(kv_size)}
             layer |= {"attn_v.bias": values(kv_size)}
         if architecture == "qwen3":
-            layer |= {"attn_q_norm.weight": values(HEAD_DIM), "attn_k_norm.weight": values(HEAD_DIM)}
+            layer |= {"attn_q_norm.weight": values(HEAD_DIM)}
+            layer |= {"attn_k_norm.weight": values(HEAD_DIM)}
         tensors |= {f"blk.{i}.{name}": value for name, value in layer.items()}
     return tensors
 
@@ -210,7 +211,8 @@ class ConvertTest(unittest.TestCase):
                 write_gguf(self.file, "qwen3", random_tensors("qwen3", self.rng), kind)
                 self.convert()
                 tokenizer = self.tokenizer()
-                self.assertEqual(tokenizer.encode("abc<user>", add_special_tokens=False).ids, [257, 259])
+                ids = tokenizer.encode("abc<user>", add_special_tokens=False).ids
+                self.assertEqual(ids, [257, 259])
                 self.assertEqual(tokenizer.decode([257, 258, 259]), "abc<user>")  # 258 is special
                 pieces = tokenizer.pre_tokenizer.pre_tokenize_str("1234")
                 self.assertEqual(len(pieces), count)

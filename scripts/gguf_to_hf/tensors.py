@@ -105,7 +105,8 @@ def expected_shapes(architecture: str, config: dict[str, Any]) -> dict[str, tupl
             "ffn_down.weight": (hidden, ffn),
         }
         if architecture == "qwen2" or config["attention_bias"]:
-            block |= {"attn_q.bias": (q_size,), "attn_k.bias": (kv_size,), "attn_v.bias": (kv_size,)}
+            block |= {"attn_q.bias": (q_size,)}
+            block |= {"attn_k.bias": (kv_size,), "attn_v.bias": (kv_size,)}
         if architecture == "qwen3":
             block |= {
                 "attn_q_norm.weight": (config["head_dim"],),
