@@ -1,0 +1,182 @@
+#include "model/graph.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/status.h"
+
+namespace qnpu {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+ModelConfig tiny_config(const std::string& architecture) {
+  ModelConfig c;
+  c.architecture = architecture;
+  c.vocab_size = 320;
+  c.hidden_size = 64;
+  c.intermediate_size = 160;
+  c.num_layers = 2;
+  c.num_heads = 4;
+  c.num_kv_heads = 2;
+  c.head_dim = 16;
+  c.max_positions = 512;
+  c.qkv_bias = architecture == "qwen2";
+  c.qk_norm = architecture == "qwen3";
+  return c;
+}
+
+Recipe with_rules(const char* rules) {
+  return recipe_from_json({{"name", "r"},
+                           {"rotation", {{"r1", "hadamard"}, {"r2", "hadamard"}}},
+                           {"rules", json::parse(rules)}},
+                          "r.json");
+}
+
+std::vector<Recipe> all_recipes() {
+  std::vector<Recipe> recipes;
+  for (const auto& entry : std::filesystem::directory_iterator(QNPU_SOURCE_DIR "/recipes")) {
+    recipes.push_back(load_recipe(entry.path()));
+  }
+  return recipes;
+}
+
+std::string error_of(const Recipe& recipe) {
+  try {
+    build_graph(tiny_config("llama"), recipe);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+// The NPU's rule: one width per node; only a Convert changes it, and the products with the cache
+// take 16 x 8 bits.
+void expect_legal_widths(const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    const int out = bitwidth(graph.site(node.out).qparams.dtype);
+    for (size_t i = 0; i < node.in.size(); ++i) {
+      const int in = bitwidth(graph.site(node.in[i]).qparams.dtype);
+      if (node.op == Op::kConvert) {
+        EXPECT_NE(in, out) << node.name;
+      } else if ((node.op == Op::kScores || node.op == Op::kContext) && i == 1) {
+        EXPECT_EQ(in, 8) << node.name;
+      } else {
+        EXPECT_EQ(in, out) << node.name;
+      }
+    }
+  }
+}
+
+// A Convert's two sites have scales 256 : 1, whatever the chain of ties.
+void expect_tied_converts(const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kConvert) continue;
+    const TieRoot in = tie_root(graph, node.in[0]);
+    const TieRoot out = tie_root(graph, node.out);
+    EXPECT_EQ(in.site, out.site) << node.name;
+    const bool narrows = bitwidth(graph.site(node.out).qparams.dtype) == 8;
+    EXPECT_EQ(out.ratio / in.ratio, narrows ? 256.0 : 1.0 / 256.0) << node.name;
+  }
+}
+
+TEST(Graph, EveryRecipeAndArchitectureIsLegal) {
+  const auto recipes = all_recipes();
+  ASSERT_GE(recipes.size(), 4u);
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    for (const Recipe& recipe : recipes) {
+      SCOPED_TRACE(fmt::format("{} {}", architecture, recipe.name));
+      const Graph graph = build_graph(tiny_config(architecture), recipe);
+      expect_legal_widths(graph);
+      expect_tied_converts(graph);
+    }
+  }
+}
+
+TEST(Graph, NamesAreUniqueAndEverySiteIsUsed) {
+  const Graph graph = build_graph(tiny_config("qwen3"), with_rules("[]"));
+  std::set<std::string> names;
+  for (const Site& site : graph.sites) EXPECT_TRUE(names.insert(site.name).second) << site.name;
+  std::set<std::string> nodes;
+  std::set<int> used;
+  for (const Node& node : graph.nodes) {
+    EXPECT_TRUE(nodes.insert(node.name).second) << node.name;
+    used.insert(node.out);
+    if (node.weight >= 0) used.insert(node.weight);
+  }
+  EXPECT_EQ(used.size(), graph.sites.size());
+  EXPECT_EQ(graph.site(graph.nodes.back().out).name, "logits");
+}
+
+TEST(Graph, WidthsFollowTheRecipe) {
+  const Graph graph = build_graph(
+      tiny_config("llama"), with_rules(R"([{"match": "layers.1.mlp.down_proj.in", "bitwidth": 16},
+                                 {"match": "layers.*.q_proj.weight", "bitwidth": 4}])"));
+  const auto dtype = [&](const char* name) {
+    const int site = graph.find_site(name);
+    EXPECT_GE(site, 0) << name;
+    return graph.site(site).qparams.dtype;
+  };
+  EXPECT_EQ(dtype("layers.0.mlp.down_proj.in"), DType::kS8);
+  EXPECT_EQ(dtype("layers.0.mlp.silu.out"), DType::kS8);
+  EXPECT_EQ(dtype("layers.1.mlp.down_proj.in"), DType::kS16);
+  EXPECT_EQ(dtype("layers.1.mlp.silu.out"), DType::kS16);
+  EXPECT_EQ(dtype("layers.1.mlp.down_proj.out"), DType::kS16);
+  EXPECT_EQ(dtype("layers.1.self_attn.q_proj.weight"), DType::kS4);
+  EXPECT_EQ(dtype("layers.1.self_attn.k_proj.weight"), DType::kS8);
+  EXPECT_EQ(graph.site(graph.find_site("layers.1.mlp.down_proj.in")).rule, 0);
+  EXPECT_EQ(graph.site(graph.find_site("layers.0.mlp.down_proj.in")).rule, -1);
+}
+
+TEST(Graph, RecipesThatCannotBeAreRefused) {
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "layers.*.mlp.down.in", "bitwidth": 8}])")),
+              AllOf(HasSubstr("rule 1"), HasSubstr("'layers.*.mlp.down.in' matches no site")));
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "*.residual.out", "bitwidth": 8}])")),
+              AllOf(HasSubstr("residual.out"), HasSubstr("16 bits only")));
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "*.o_proj.in", "symmetric": false}])")),
+              HasSubstr("must stay symmetric"));
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "*.k_cache", "bitwidth": 4}])")),
+              HasSubstr("8 bits only"));
+}
+
+TEST(Graph, JsonRoundTrip) {
+  Graph graph = build_graph(tiny_config("qwen2"), with_rules("[]"));
+  for (Site& site : graph.sites) {
+    if (site.qparams.axis < 0) {
+      site.qparams.scale = {0.1f};
+      site.qparams.zero_point = {3};
+    }
+  }
+  graph.nodes[0].law = Requant{2048, 7};
+  graph.nodes[1].law = AddLaw{1, 2, 3};
+  graph.nodes[2].law = MulLaw{5, 34};
+  graph.nodes[3].law = RmsNormLaw{int64_t{1} << 50, 1 << 30, 40};
+  const json j = graph_to_json(graph);
+  const Graph again = graph_from_json(json::parse(j.dump()));
+  EXPECT_EQ(graph_to_json(again), j);
+  EXPECT_EQ(again.sites[5].qparams.scale, graph.sites[5].qparams.scale);
+}
+
+TEST(Graph, DamagedJsonIsOneSentence) {
+  const json good = graph_to_json(build_graph(tiny_config("llama"), with_rules("[]")));
+  json bad = good;
+  bad["nodes"][4]["out"] = 100000;
+  EXPECT_THROW(graph_from_json(bad), Error);
+  bad = good;
+  bad["nodes"][3]["op"] = "fly";
+  EXPECT_THROW(graph_from_json(bad), Error);
+  bad = good;
+  bad["nodes"].erase(0);  // something reads what nobody writes
+  EXPECT_THROW(graph_from_json(bad), Error);
+  bad = good;
+  bad.erase("config");
+  EXPECT_THROW(graph_from_json(bad), Error);
+}
+
+}  // namespace
+}  // namespace qnpu

@@ -1,0 +1,76 @@
+#include "model/recipe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/status.h"
+
+namespace qnpu {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+std::string error_of(const char* text) {
+  try {
+    recipe_from_json(json::parse(text), "r.json");
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(Glob, StarMatchesAnyRun) {
+  EXPECT_TRUE(glob_match("layers.*.mlp.down_proj.in", "layers.3.mlp.down_proj.in"));
+  EXPECT_TRUE(glob_match("layers.*.in", "layers.12.mlp.down_proj.in"));
+  EXPECT_TRUE(glob_match("*", "anything.at.all"));
+  EXPECT_TRUE(glob_match("a*b*c", "a.b.b.c"));
+  EXPECT_TRUE(glob_match("", ""));
+  EXPECT_FALSE(glob_match("layers.*.mlp", "layers.3.mlp.down_proj"));
+  EXPECT_FALSE(glob_match("layers.1.*", "layers.11.mlp"));
+  EXPECT_FALSE(glob_match("", "a"));
+}
+
+TEST(Recipe, LastMatchingRuleWinsPerProperty) {
+  const Recipe recipe = recipe_from_json(json::parse(R"({"name": "r", "rules": [
+      {"match": "layers.*.weight", "bitwidth": 4, "observer": "mse"},
+      {"match": "layers.0.*", "bitwidth": 8},
+      {"match": "lm_head.weight", "bitwidth": 4}]})"),
+                                         "r.json");
+  std::vector<bool> used(3, false);
+  QuantSpec spec;
+  EXPECT_EQ(apply_rules(recipe, "layers.0.q.weight", spec, used), 1);
+  EXPECT_EQ(spec.bitwidth, 8);
+  EXPECT_EQ(spec.observer, Observer::kMse);
+  EXPECT_EQ(used, (std::vector<bool>{true, true, false}));
+  QuantSpec untouched;
+  EXPECT_EQ(apply_rules(recipe, "norm.weight", untouched, used), -1);
+  EXPECT_EQ(untouched, QuantSpec{});
+}
+
+TEST(Recipe, MistakesAreNamed) {
+  EXPECT_THAT(error_of(R"({"name": "r", "rotations": {}})"), HasSubstr("'rotations' is not known"));
+  EXPECT_THAT(error_of(R"({"rules": []})"), HasSubstr("'name' is missing"));
+  EXPECT_THAT(error_of(R"({"name": "r", "rules": [{"match": "*", "bits": 4}]})"),
+              AllOf(HasSubstr("rule 1"), HasSubstr("'bits'")));
+  EXPECT_THAT(error_of(R"({"name": "r", "rules": [{"match": "*", "bitwidth": 5}]})"),
+              HasSubstr("4, 8 or 16"));
+  EXPECT_THAT(error_of(R"({"name": "r", "rules": [{"match": "*", "observer": "max"}]})"),
+              AllOf(HasSubstr("'observer'"), HasSubstr("mean3sigma")));
+  EXPECT_THAT(error_of(R"({"name": "r", "rotation": {"r1": "givens"}})"), HasSubstr("hadamard"));
+  EXPECT_THAT(error_of(R"({"name": "r", "rules": [{"bitwidth": 4}]})"), HasSubstr("'match'"));
+  EXPECT_THAT(error_of(R"([1])"), HasSubstr("object"));
+}
+
+TEST(Recipe, JsonRoundTrip) {
+  const json j = json::parse(R"({"name": "r", "description": "d",
+      "rotation": {"r1": "hadamard", "r2": "random"},
+      "rules": [{"match": "*", "bitwidth": 4, "symmetric": false, "observer": "percentile",
+                 "percentile": 99.9}]})");
+  EXPECT_EQ(to_json(recipe_from_json(j, "r.json")), j);
+}
+
+}  // namespace
+}  // namespace qnpu
