@@ -5,6 +5,8 @@
 #include <torch/torch.h>
 
 #include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "model/graph.h"
@@ -13,35 +15,74 @@
 namespace qnpu {
 
 // Called after every node with the site it wrote and its value; the walk goes on with what is
-// returned. Values: kActivation [B, T, cols]; kScores [B, H, T, C]; caches [B, C, cols].
-// Empty: identity.
+// returned. Empty: identity. Values are fp32 (fp64 in a fp64 simulator):
+//
+//   kActivation        [B, T, cols]; the logits' sites [rows, V]
+//   kScores            [B, h, T, C] for a chunk of h of the H query heads, C = positions so far. A
+//                      forward pass calls the hook for the chunks of a layer in the order of the
+//                      heads; small inputs come as one chunk of all heads.
+//   kKCache, kVCache   [B, T, cols]: the new rows only. What the hook returns is kept, so that each
+//                      row is quantized, or observed, once. Both caches have positions as rows
+//                      here.
+//
+// Invisible (future) positions never disturb a range: in the outputs of kScores and kMask they hold
+// the row's score of position 0, which every row sees, and in the probabilities 0.
 using SiteHook = std::function<torch::Tensor(int site, const torch::Tensor& value)>;
 
 class Simulator {
  public:
-  // `dtype` is that of the matrix products (kFloat32 or kBFloat16). References must stay alive.
-  Simulator(const FloatModel& model, const Graph& graph,
-            torch::ScalarType dtype = torch::kFloat32);
+  // `dtype` is that of weights and matrix products: kFloat32; kBFloat16, where all else is fp32; or
+  // kFloat64, where all is fp64. References must stay alive.
+  Simulator(const FloatModel& model, const Graph& graph, torch::ScalarType dtype = torch::kFloat32);
 
   // tokens [B, T] int64, appended to the KV cache. Returns the final norm's output [B, T, D] (input
-  // of the head). Memory: scores are made head by head in chunks, never all layers at once.
+  // of the head). Memory: every value is freed after its last use, and scores are made for a few
+  // heads at a time. Error: a token outside the vocabulary, more positions than the model has.
   torch::Tensor forward(const torch::Tensor& tokens, const SiteHook& hook = {});
 
-  // Logits [rows, V] in fp32 of hidden rows [rows, D]; call it by chunks of rows.
+  // Logits [rows, V] in fp32 (fp64) of hidden rows [rows, D]; call it by chunks of rows.
   torch::Tensor logits(const torch::Tensor& hidden, const SiteHook& hook = {});
 
   void reset();  // empty KV cache
-  int position() const;
+  int position() const { return position_; }
 
-  // Replaces a weight for this simulator only (a dequantized or fake-quantized one).
+  // Replaces a weight, bias or table for this simulator only (a dequantized or fake-quantized one).
+  // "rope.cos" and "rope.sin" [P, head_dim / 2] need a row for every position that is used.
   void set_weight(const std::string& name, torch::Tensor weight);
 
  private:
+  using Values = std::vector<torch::Tensor>;  // by site index
+  struct Heads {
+    int first;
+    int count;
+  };
+
+  void check_tokens(const torch::Tensor& tokens) const;
+  void run(int begin, int end, Values& values, const SiteHook& hook);
+  int attention(int begin, Values& values, const SiteHook& hook);
+  torch::Tensor attend(int begin, int end, Heads heads, Values& values, const SiteHook& hook);
+  torch::Tensor evaluate(const Node& node, const Values& values, Heads heads) const;
+  torch::Tensor append(const Node& node, const torch::Tensor& rows, const SiteHook& hook);
+  torch::Tensor linear(const Node& node, const torch::Tensor& in) const;
+  torch::Tensor scores(const Node& node, const Values& values, Heads heads) const;
+  torch::Tensor softmax(const torch::Tensor& scores) const;
+  torch::Tensor context(const Node& node, const Values& values, Heads heads) const;
+  torch::Tensor cached_heads(const torch::Tensor& cache, Heads heads) const;
+  torch::Tensor visible(int64_t t, int64_t c) const;
+  torch::Tensor matmul(const torch::Tensor& a, const torch::Tensor& b) const;
+  torch::Tensor weight(const std::string& name) const;
+  torch::Tensor rope_rows(const std::string& name, int64_t t) const;
+  void extend_rope(int positions);
+
   const FloatModel& model_;
   const Graph& graph_;
-  torch::ScalarType dtype_;
-  std::map<std::string, torch::Tensor> weights_;
-  std::vector<torch::Tensor> caches_;  // by site index
+  torch::ScalarType dtype_;                       // of weights and matrix products
+  torch::ScalarType value_dtype_;                 // of everything else
+  std::map<std::string, torch::Tensor> weights_;  // casts and replacements; others are the model's
+  std::map<std::string, torch::Tensor> rope_;     // "rope.cos", "rope.sin" [P, head_dim / 2]
+  std::vector<int> last_use_;                     // by site: the last node that reads it
+  int head_ = 0;                                  // the lm_head node
+  std::vector<torch::Tensor> caches_;             // by site index: [B, C, cols]
   int position_ = 0;
 };
 

@@ -1,0 +1,116 @@
+#include "quant/float_model.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "io/safetensors.h"
+#include "model/graph.h"
+
+namespace qnpu {
+namespace {
+
+using Checkpoint = std::map<std::string, const TensorView*>;  // by site name
+
+struct Expected {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// What the nodes of the model's graph read; constant tables (cos and sin) are not in a checkpoint.
+std::vector<Expected> expected_tensors(const ModelConfig& config) {
+  const Graph graph = build_graph(config, Recipe{});
+  std::vector<Expected> expected;
+  for (const Node& node : graph.nodes) {
+    if (node.weight < 0 || node.op == Op::kRopeMul) continue;
+    const Site& site = graph.site(node.weight);
+    if (node.op == Op::kRmsNorm) {
+      expected.push_back({site.name, {site.cols}});
+    } else {
+      expected.push_back({site.name, {site.rows, site.cols}});
+    }
+    if (node.bias) expected.push_back({node.name + ".bias", {site.rows}});
+  }
+  return expected;
+}
+
+// Site names are those of Hugging Face without "model.".
+Checkpoint by_site_name(const TensorFile& file) {
+  const std::string prefix = "model.";
+  Checkpoint checkpoint;
+  for (const auto& [name, view] : file.tensors()) {
+    const bool strip = name.rfind(prefix, 0) == 0;
+    checkpoint[strip ? name.substr(prefix.size()) : name] = &view;
+  }
+  return checkpoint;
+}
+
+torch::ScalarType float_type(const std::string& name, const TensorView& view,
+                             const std::string& path) {
+  if (view.dtype == "F32") return torch::kFloat32;
+  if (view.dtype == "F16") return torch::kFloat16;
+  if (view.dtype == "BF16") return torch::kBFloat16;
+  fail("Tensor {} of {} has the type {}: give a checkpoint in F32, F16 or BF16.", name, path,
+       view.dtype);
+}
+
+torch::Tensor load_tensor(const Checkpoint& checkpoint, const Expected& expected,
+                          const std::string& path) {
+  const auto found = checkpoint.find(expected.name);
+  if (found == checkpoint.end()) {
+    fail(
+        "Tensor {} is missing from {}: the checkpoint is incomplete, or is not what its "
+        "config.json says.",
+        expected.name, path);
+  }
+  const TensorView& view = *found->second;
+  if (view.shape != expected.shape) {
+    fail("Tensor {} of {} has the shape [{}], but config.json makes it [{}].", expected.name, path,
+         fmt::join(view.shape, ", "), fmt::join(expected.shape, ", "));
+  }
+  torch::Tensor stored = torch::empty(view.shape, float_type(expected.name, view, path));
+  std::memcpy(stored.data_ptr(), view.data, view.bytes);
+  torch::Tensor tensor = stored.to(torch::kFloat32);
+  if (!torch::isfinite(tensor).all().item<bool>()) {
+    fail("Tensor {} of {} holds a NaN or an infinity: the checkpoint is damaged.", expected.name,
+         path);
+  }
+  return tensor;
+}
+
+// Weights of a decoder layer that the graph would silently leave out: more layers than config.json
+// says, biases it does not mention. Buffers such as rotary_emb.inv_freq are harmless.
+void check_nothing_left_out(const Checkpoint& checkpoint, const FloatModel& model,
+                            const std::string& path) {
+  for (const auto& [name, view] : checkpoint) {
+    const bool of_layer = name.rfind("layers.", 0) == 0;
+    const bool parameter = name.ends_with("weight") || name.ends_with("bias");
+    if (of_layer && parameter && model.weights.count(name) == 0) {
+      fail("Tensor {} of {} has no place in the {} model of {} layers that config.json describes.",
+           name, path, model.config.architecture, model.config.num_layers);
+    }
+  }
+}
+
+}  // namespace
+
+FloatModel load_float_model(const std::filesystem::path& folder) {
+  FloatModel model;
+  model.config = load_config(folder / "config.json");
+  model.attention_scale = 1.0 / std::sqrt(static_cast<double>(model.config.head_dim));
+  const TensorFile file = TensorFile::open_checkpoint(folder);
+  const Checkpoint checkpoint = by_site_name(file);
+  for (const Expected& expected : expected_tensors(model.config)) {
+    if (expected.name == "lm_head.weight" && model.config.tied_embeddings) continue;
+    model.weights[expected.name] = load_tensor(checkpoint, expected, file.path());
+  }
+  if (model.config.tied_embeddings) {
+    model.weights["lm_head.weight"] = model.weights.at("embed_tokens.weight");
+  }
+  check_nothing_left_out(checkpoint, model, file.path());
+  return model;
+}
+
+}  // namespace qnpu
