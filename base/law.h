@@ -2,7 +2,8 @@
 // the specification of one rounding; kernels loop over it, fast kernels equal it. The formulas are
 // those measured on Qualcomm's HTP emulator (docs/numerics.md derives them and says where they are
 // exact). The make_* functions run when a model is frozen, in double, with operations that IEEE
-// defines exactly (multiply, divide, floor, frexp, ldexp); their integers are stored in the artifact.
+// defines exactly (multiply, divide, floor, frexp, ldexp); their integers are stored in the
+// artifact.
 //
 // Notation: M = input_scale * weight_scale / output_scale, e = floor(log2 M), `>>` floors.
 #pragma once
@@ -42,10 +43,12 @@ inline int64_t requantize8(int64_t acc, Requant r) {
 }
 
 // 16-bit form: the lowest 8 bits of the accumulator are dropped before the bias (already divided by
-// 256, see bias16) is added.
+// 256, see bias16) is added. The clamp changes nothing: beyond it the result is past +-65535, which
+// every output saturates; without it the product could pass 2^63.
 inline int64_t requantize16(int64_t acc, int32_t bias_256, Requant r) {
   const int64_t t = ((acc >> 8) + bias_256) * 256;
-  const int64_t u = 2 * shift_right_floor(t, r.shift) + 1;
+  const int64_t bound = int64_t{1} << 24;
+  const int64_t u = 2 * std::clamp(shift_right_floor(t, r.shift), -bound, bound) + 1;
   return (u * r.mantissa + (int64_t{1} << 29)) >> 30;
 }
 

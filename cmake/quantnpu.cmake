@@ -19,7 +19,9 @@ endif()
 
 # The instruction set is the last word of a file's name: matmul_u8s8_s32_avx2.cc.
 set(QNPU_ISA_avx2 -mavx2 -mfma)
-set(QNPU_ISA_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
+set(QNPU_ISA_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+  # g++ 12 warns about its own header's _mm512_undefined_epi32.
+  -Wno-uninitialized -Wno-maybe-uninitialized)
 
 function(qnpu_isa_flags)
   foreach(source ${ARGN})
@@ -45,7 +47,8 @@ function(qnpu_tests name)
     if(sources)
       set(program ${name}_${label}_test)
       add_executable(${program} ${sources})
-      target_link_libraries(${program} PRIVATE ${ARG_LIBRARIES} qnpu_flags GTest::gmock GTest::gtest_main)
+      target_link_libraries(${program} PRIVATE ${ARG_LIBRARIES} qnpu_flags GTest::gmock GTest::gtest_main
+        rapidcheck)
       target_compile_definitions(${program} PRIVATE QNPU_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
       gtest_discover_tests(${program} DISCOVERY_MODE PRE_TEST
         PROPERTIES LABELS ${label} TIMEOUT 600)

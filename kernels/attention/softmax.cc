@@ -1,0 +1,82 @@
+// Rows of the mask's sum and of softmax. The exponentials of a row are kept in scratch between the
+// two passes.
+#include <omp.h>
+
+#include "kernels/attention/paths.h"
+#include "kernels/attention/scratch.h"
+#include "kernels/vectorize.h"
+
+namespace qnpu {
+namespace {
+
+QNPU_VECTORIZE void mask_row(const int16_t* x, int n, AddLaw law, int32_t zero, int16_t* y) {
+  for (int c = 0; c < n; ++c) {
+    const int64_t sum = add16(x[c], 0, law) + zero;
+    y[c] = static_cast<int16_t>(std::clamp<int64_t>(sum, -32768, 32767));
+  }
+}
+
+QNPU_VECTORIZE int row_max(const int16_t* x, int n) {
+  int16_t max = x[0];
+  for (int c = 1; c < n; ++c) max = std::max(max, x[c]);
+  return max;
+}
+
+QNPU_VECTORIZE uint64_t exponentials(const int16_t* x, int n, int max, const uint32_t* high,
+                                     const uint32_t* low, uint32_t* e) {
+  uint64_t sum = 0;
+  for (int c = 0; c < n; ++c) {
+    const auto value = static_cast<uint32_t>(exp_negative(max - x[c], high, low));
+    e[c] = value;
+    sum += value;
+  }
+  return sum;
+}
+
+QNPU_VECTORIZE void divide(const uint32_t* e, int n, uint64_t reciprocal, uint16_t* p) {
+  // 65535 * 2^40 / sum <= 65535 * 2^16 since the maximum alone adds 2^24: 32 bits hold it.
+  const auto r = static_cast<uint32_t>(reciprocal);
+  for (int c = 0; c < n; ++c) p[c] = softmax_probability(e[c], r);
+}
+
+// Threads for which scratch holds a row of exponentials each.
+int softmax_threads(const AttentionShape& s) {
+  return std::clamp(s.heads * s.tokens / 2, 1, omp_get_max_threads());
+}
+
+}  // namespace
+
+size_t attention_scratch_bytes(const AttentionShape& s) {
+  // Two planes of bytes, or a row of 32-bit exponentials for every second row.
+  const size_t rows = std::max<size_t>(size_t{2} * s.heads * s.tokens, 4);
+  return 64 + rows * padded_k(std::max(s.context, s.head_dim), 8);
+}
+
+void mask_s16(const int16_t* scores, const AttentionShape& shape, AddLaw law,
+              int32_t out_zero_point, int16_t* masked) {
+  const AttentionShape s = shape;
+#pragma omp parallel for schedule(static, 1)
+  for (int64_t row = 0; row < int64_t{s.heads} * s.tokens; ++row) {
+    const int seen = visible(s, static_cast<int>(row % s.tokens));
+    mask_row(scores + row * s.context, seen, law, out_zero_point, masked + row * s.context);
+  }
+}
+
+void softmax_s16_u16(const int16_t* masked, const AttentionShape& shape, const uint32_t* exp_high,
+                     const uint32_t* exp_low, uint16_t* probabilities, void* scratch, Isa isa) {
+  if (isa == Isa::kReference) {
+    return softmax_s16_u16_reference(masked, shape, exp_high, exp_low, probabilities);
+  }
+  const AttentionShape s = shape;
+  auto* rows = reinterpret_cast<uint32_t*>(align64(scratch));
+#pragma omp parallel for schedule(static, 1) num_threads(softmax_threads(s))
+  for (int64_t row = 0; row < int64_t{s.heads} * s.tokens; ++row) {
+    const int seen = visible(s, static_cast<int>(row % s.tokens));
+    const int16_t* x = masked + row * s.context;
+    uint32_t* e = rows + omp_get_thread_num() * padded_k(s.context, 8);
+    const uint64_t sum = exponentials(x, seen, row_max(x, seen), exp_high, exp_low, e);
+    divide(e, seen, softmax_reciprocal(sum), probabilities + row * s.context);
+  }
+}
+
+}  // namespace qnpu
