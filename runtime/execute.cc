@@ -5,9 +5,6 @@
 namespace qnpu {
 namespace {
 
-// Below this many numbers a node is not worth waking other threads.
-constexpr int64_t kParallelElements = 1 << 15;
-
 template <typename T>
 const T* row(const void* buffer, int index, int cols) {
   return static_cast<const T*>(buffer) + int64_t{index} * cols;
@@ -44,9 +41,10 @@ void silu_rows(const BoundNode& n, int begin, int64_t count) {
   }
 }
 
-// Operations that treat each row for itself, on rows [begin, end).
-void execute_rows(const BoundNode& n, const Step& step, int begin, int end) {
-  const int rows = end - begin;
+// Operations that treat each row for itself.
+void execute_rows(const BoundNode& n, const Step& step) {
+  const int begin = step.first;
+  const int rows = step.count - begin;
   const int64_t count = int64_t{rows} * n.cols;
   switch (n.op) {
     case Op::kEmbedding:
@@ -82,20 +80,6 @@ void execute_rows(const BoundNode& n, const Step& step, int begin, int end) {
   }
 }
 
-void execute_rowwise(const BoundNode& n, const Step& step) {
-  const int rows = step.count - step.first;
-  if (rows < 2 || int64_t{rows} * n.cols < kParallelElements) {
-    execute_rows(n, step, step.first, step.count);
-    return;
-  }
-  const int per_piece = static_cast<int>((kParallelElements / 4 + n.cols - 1) / n.cols);
-#pragma omp parallel for schedule(static)
-  for (int begin = step.first; begin < step.count; begin += per_piece) {
-    const int end = begin + per_piece < step.count ? begin + per_piece : step.count;
-    execute_rows(n, step, begin, end);
-  }
-}
-
 void execute_linear(const BoundNode& n, const Step& step, void* scratch, Isa isa) {
   const int rows = step.count - step.first;
   if (n.wide) {
@@ -116,20 +100,6 @@ void execute_append(const BoundNode& n, const Step& step, const AttentionShape& 
   }
 }
 
-// Each head's part of [H, T, C] for itself.
-void execute_mask(const BoundNode& n, const AttentionShape& shape) {
-  const int64_t stride = int64_t{shape.tokens} * shape.context;
-  const int64_t seen = int64_t{shape.heads} * shape.tokens * (shape.position + shape.tokens);
-#pragma omp parallel for schedule(static) if (seen >= kParallelElements)
-  for (int h = 0; h < shape.heads; ++h) {
-    AttentionShape head = shape;
-    head.heads = 1;
-    head.kv_heads = 1;
-    mask_s16(static_cast<const int16_t*>(n.in0) + h * stride, head, n.add, n.zero_point,
-             static_cast<int16_t*>(n.out) + h * stride);
-  }
-}
-
 void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step) {
   AttentionShape shape = graph.attention;
   shape.tokens = step.count - step.first;
@@ -146,7 +116,8 @@ void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step)
                        shape, n.requant, static_cast<int16_t*>(n.out), graph.scratch, graph.isa);
       break;
     case Op::kMask:
-      execute_mask(n, shape);
+      mask_s16(static_cast<const int16_t*>(n.in0), shape, n.add, n.zero_point,
+               static_cast<int16_t*>(n.out));
       break;
     case Op::kSoftmax:
       softmax_s16_u16(static_cast<const int16_t*>(n.in0), shape, n.exp_high, n.exp_low,
@@ -158,7 +129,7 @@ void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step)
                         graph.scratch, graph.isa);
       break;
     default:
-      execute_rowwise(n, step);
+      execute_rows(n, step);
   }
 }
 

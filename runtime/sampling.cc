@@ -21,48 +21,60 @@ Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(op
   }
 }
 
-// Fills the candidates with weights exp((logit - largest) / temperature), the likeliest first where
-// a limit needs the order (ties by id), cut to top_k.
-void Sampler::collect(std::span<const int16_t> logits, double logits_scale) {
+// Fills the candidates with weights exp((logit - largest) / temperature), in the order of ids.
+// Returns their sum.
+double Sampler::collect(std::span<const int16_t> logits, double logits_scale) {
   const int largest = *std::max_element(logits.begin(), logits.end());
   const double step = logits_scale / options_.temperature;
   candidates_.clear();
+  double total = 0.0;
   for (size_t i = 0; i < logits.size(); ++i) {
     const double weight = std::exp((logits[i] - largest) * step);
-    // Beyond 2^-60 of the likeliest nothing can be drawn; skipping keeps the sort short.
-    if (weight > 0x1p-60) candidates_.push_back({static_cast<int>(i), weight});
+    if (weight < 0x1p-60) continue;  // cannot be drawn: less than the generator's resolution
+    candidates_.push_back({static_cast<int>(i), logits[i], weight});
+    total += weight;
   }
-  if (options_.top_k == 0 && options_.top_p >= 1.0) return;
-  size_t keep = candidates_.size();
-  if (options_.top_k > 0) keep = std::min(keep, static_cast<size_t>(options_.top_k));
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(keep),
-                    candidates_.end(), [&](const Candidate& a, const Candidate& b) {
-                      const int16_t la = logits[static_cast<size_t>(a.token)];
-                      const int16_t lb = logits[static_cast<size_t>(b.token)];
-                      return la != lb ? la > lb : a.token < b.token;
-                    });
-  candidates_.resize(keep);
+  return total;
 }
 
-// Cuts the candidates to the shortest head that holds top_p of `total`; returns the head's weight.
+// Moves the `count` likeliest candidates to the front, in order; ties go to the lower id.
+void Sampler::sort_head(size_t count) {
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(count),
+                    candidates_.end(), [](const Candidate& a, const Candidate& b) {
+                      return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+                    });
+}
+
+double Sampler::keep_top_k(double total) {
+  const auto k = static_cast<size_t>(options_.top_k);
+  if (k == 0 || k >= candidates_.size()) return total;
+  sort_head(k);
+  candidates_.resize(k);
+  total = 0.0;
+  for (const Candidate& candidate : candidates_) total += candidate.weight;
+  return total;
+}
+
+// The nucleus is mostly a few tokens: sort a short head first, and more only if it is too light.
 double Sampler::keep_top_p(double total) {
-  double sum = 0.0;
-  for (size_t i = 0; i < candidates_.size(); ++i) {
-    sum += candidates_[i].weight;
-    if (sum >= options_.top_p * total) {
+  if (options_.top_p >= 1.0) return total;
+  for (size_t head = 64;; head *= 8) {
+    head = std::min(head, candidates_.size());
+    sort_head(head);
+    double sum = 0.0;
+    for (size_t i = 0; i < head; ++i) {
+      sum += candidates_[i].weight;
+      if (sum < options_.top_p * total) continue;
       candidates_.resize(i + 1);
-      break;
+      return sum;
     }
+    if (head == candidates_.size()) return sum;  // the sum's rounding
   }
-  return sum;
 }
 
 int Sampler::sample(std::span<const int16_t> logits, double logits_scale) {
   if (options_.temperature == 0.0) return greedy_token(logits);
-  collect(logits, logits_scale);
-  double total = 0.0;
-  for (const Candidate& candidate : candidates_) total += candidate.weight;
-  if (options_.top_p < 1.0) total = keep_top_p(total);
+  const double total = keep_top_p(keep_top_k(collect(logits, logits_scale)));
   const double uniform = static_cast<double>(random_() >> 11) * 0x1p-53;
   double left = uniform * total;
   for (const Candidate& candidate : candidates_) {

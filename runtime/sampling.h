@@ -11,7 +11,7 @@ namespace qnpu {
 struct SamplingOptions {
   double temperature = 0.0;  // 0: greedy
   int top_k = 0;             // 0: no limit
-  double top_p = 1.0;        // smallest set of the likeliest tokens that holds this probability
+  double top_p = 1.0;        // of these, the fewest of the likeliest that hold this probability
   uint64_t seed = 0;
 };
 
@@ -27,9 +27,12 @@ class Sampler {
  private:
   struct Candidate {
     int token;
+    int16_t logit;
     double weight;
   };
-  void collect(std::span<const int16_t> logits, double logits_scale);
+  double collect(std::span<const int16_t> logits, double logits_scale);
+  void sort_head(size_t count);
+  double keep_top_k(double total);
   double keep_top_p(double total);
 
   SamplingOptions options_;

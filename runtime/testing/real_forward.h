@@ -1,0 +1,34 @@
+// The node list in real numbers: a second, plain reading of what an artifact means, for tests. It
+// shares no code with the kernels: every site is a matrix of doubles, every operation is the
+// textbook formula, and rounding happens at sites only (if asked for).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/artifact.h"
+
+namespace qnpu::testing {
+
+struct RealModel {
+  Graph graph;
+  // Dequantized: weights [N, K], biases [N] (by "<node>.bias"), tables; by tensor name.
+  std::map<std::string, std::vector<double>> tensors;
+};
+
+RealModel dequantize(const Artifact& artifact);
+
+// Values of every activation site for tokens at positions 0 .. T - 1: [T, cols]; caches as
+// [T, KV * hd]; scores [H, T, T] (positions that a token does not see hold 0).
+using RealValues = std::vector<std::vector<double>>;
+
+// `round_sites`: each node's output is rounded to its site's grid and clamped to its range.
+RealValues real_forward(const RealModel& model, std::span<const int32_t> tokens, bool round_sites);
+
+// 10 log10(sum of wanted^2 / sum of (got - wanted)^2); 200 where both are equal.
+double sqnr(std::span<const double> wanted, std::span<const double> got);
+
+}  // namespace qnpu::testing
