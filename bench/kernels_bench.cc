@@ -1,0 +1,163 @@
+// Speed of the kernels at the shapes of SmolLM2-135M. Operations are multiply-adds counted twice.
+//   ninja kernels_bench && OMP_NUM_THREADS=2 bench/kernels_bench
+#include <benchmark/benchmark.h>
+
+#include <random>
+#include <vector>
+
+#include "base/law.h"
+#include "kernels/attention/attention.h"
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/linear/linear.h"
+
+namespace qnpu {
+namespace {
+
+template <typename T>
+std::vector<T> random_integers(size_t count) {
+  std::mt19937 engine(1);
+  std::vector<T> values(count);
+  for (T& v : values) v = static_cast<T>(engine());
+  return values;
+}
+
+void report_operations(benchmark::State& state, double multiply_adds) {
+  state.counters["op/s"] =
+      benchmark::Counter(2 * multiply_adds, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+// Arguments: rows, outputs, inputs, weight bits.
+template <typename T>
+void linear(benchmark::State& state) {
+  const int m = state.range(0), n = state.range(1), k = state.range(2), bits = state.range(3);
+  const auto weight = random_integers<uint8_t>(int64_t{n} * k * bits / 8);
+  const auto x = random_integers<T>(int64_t{m} * k);
+  const Requant law = sizeof(T) == 1 ? make_requant8(1e-3) : make_requant16(1e-3);
+  const std::vector<int32_t> sums(n), mantissa(n, law.mantissa), shift(n, law.shift);
+  const LinearWeights w{n,           k, bits, weight.data(), sums.data(), nullptr, mantissa.data(),
+                        shift.data()};
+  std::vector<T> y(int64_t{m} * n);
+  std::vector<uint8_t> scratch(linear_scratch_bytes(m, n, k));
+  for (auto _ : state) {
+    if constexpr (sizeof(T) == 1) {
+      linear_s8(x.data(), m, w, y.data(), scratch.data(), best_isa());
+    } else {
+      linear_s16(x.data(), m, w, y.data(), scratch.data(), best_isa());
+    }
+  }
+  report_operations(state, double(m) * n * k);
+}
+
+void linear_shapes(benchmark::internal::Benchmark* b) {
+  b->UseRealTime()->ArgNames({"M", "N", "K", "bits"});
+  for (int m : {128, 1}) {
+    for (int bits : {4, 8}) {
+      b->Args({m, 1536, 576, bits})->Args({m, 576, 1536, bits})->Args({m, 576, 576, bits});
+    }
+  }
+  b->Args({1, 49152, 576, 8});
+}
+BENCHMARK(linear<int8_t>)->Apply(linear_shapes);
+BENCHMARK(linear<int16_t>)->Apply(linear_shapes);
+
+AttentionShape shape_of(const benchmark::State& state) {
+  return {static_cast<int>(state.range(0)), static_cast<int>(state.range(1)), 2048, 9, 3, 64};
+}
+size_t rows(const AttentionShape& s) { return size_t(s.heads) * s.tokens * s.context; }
+double pairs(const AttentionShape& s) {
+  return double(s.heads) * s.tokens * (s.position + 0.5 * (s.tokens + 1));
+}
+void attention_shapes(benchmark::internal::Benchmark* b) {
+  b->UseRealTime()->ArgNames({"T", "position"})->Args({128, 0})->Args({128, 1024})->Args({1, 1024});
+}
+
+void scores(benchmark::State& state) {
+  const AttentionShape s = shape_of(state);
+  const auto q = random_integers<int16_t>(size_t(s.tokens) * 576);
+  const auto keys = random_integers<int8_t>(2048 * 192);
+  std::vector<int16_t> out(rows(s));
+  std::vector<uint8_t> scratch(attention_scratch_bytes(s));
+  for (auto _ : state) {
+    scores_s16s8_s16(q.data(), keys.data(), s, make_requant16(1e-4), out.data(), scratch.data(),
+                     best_isa());
+  }
+  report_operations(state, pairs(s) * 64);
+}
+BENCHMARK(scores)->Apply(attention_shapes);
+
+void context(benchmark::State& state) {
+  const AttentionShape s = shape_of(state);
+  const auto p = random_integers<uint16_t>(rows(s));
+  const auto values = random_integers<int8_t>(2048 * 192);
+  std::vector<int16_t> out(size_t(s.tokens) * 576);
+  std::vector<uint8_t> scratch(attention_scratch_bytes(s));
+  for (auto _ : state) {
+    context_u16s8_s16(p.data(), values.data(), s, make_requant16(1e-4), out.data(), scratch.data(),
+                      best_isa());
+  }
+  report_operations(state, pairs(s) * 64);
+}
+BENCHMARK(context)->Apply(attention_shapes);
+
+void softmax(benchmark::State& state) {
+  const AttentionShape s = shape_of(state);
+  const auto x = random_integers<int16_t>(rows(s));
+  const ExpTables tables = make_exp_tables(0.0005);
+  std::vector<uint16_t> p(rows(s));
+  std::vector<uint8_t> scratch(attention_scratch_bytes(s));
+  for (auto _ : state) {
+    softmax_s16_u16(x.data(), s, tables.high.data(), tables.low.data(), p.data(), scratch.data(),
+                    best_isa());
+  }
+  state.counters["elements/s"] =
+      benchmark::Counter(pairs(s), benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(softmax)->Apply(attention_shapes);
+
+void mask(benchmark::State& state) {
+  const AttentionShape s = shape_of(state);
+  const auto x = random_integers<int16_t>(rows(s));
+  std::vector<int16_t> y(rows(s));
+  for (auto _ : state) mask_s16(x.data(), s, make_add16(1, 1, 1.1), -3000, y.data());
+  state.counters["elements/s"] =
+      benchmark::Counter(pairs(s), benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(mask)->Apply(attention_shapes);
+
+// The smaller operations of 128 rows; elements are outputs.
+template <typename Function>
+void elementwise(benchmark::State& state, Function run) {
+  const int64_t count = 128 * 576;
+  const auto a = random_integers<int16_t>(count), b = random_integers<int16_t>(count);
+  const auto c = random_integers<int8_t>(count);
+  std::vector<int16_t> y(count);
+  std::vector<int8_t> z(count);
+  for (auto _ : state) run(a.data(), b.data(), c.data(), count, y.data(), z.data());
+  state.counters["elements/s"] =
+      benchmark::Counter(double(count), benchmark::Counter::kIsIterationInvariantRate);
+}
+using I16 = const int16_t*;
+using I8 = const int8_t*;
+BENCHMARK_CAPTURE(elementwise, add_s16, [](I16 a, I16 b, I8, int64_t n, int16_t* y, int8_t*) {
+  add_s16(a, b, n, make_add16(0.7, 1, 1.3), y);
+})->UseRealTime();
+BENCHMARK_CAPTURE(elementwise, mul_s16, [](I16 a, I16 b, I8, int64_t n, int16_t* y, int8_t*) {
+  mul_s16(a, 0, b, n, make_mul16(1, 1, 40000), y);
+})->UseRealTime();
+BENCHMARK_CAPTURE(elementwise, mul_s8, [](I16, I16, I8 c, int64_t n, int16_t*, int8_t* z) {
+  mul_s8(c, 3, c, n, make_mul8(1, 1, 90), z);
+})->UseRealTime();
+BENCHMARK_CAPTURE(elementwise, narrow, [](I16 a, I16, I8, int64_t n, int16_t*, int8_t* z) {
+  narrow_s16_s8(a, n, z);
+})->UseRealTime();
+BENCHMARK_CAPTURE(elementwise, rope_mul, [](I16 a, I16 b, I8, int64_t, int16_t* y, int8_t*) {
+  rope_mul_s16(a, b, 128, 0, 9, 64, make_mul16(1, 1, 33000), y);
+})->UseRealTime();
+BENCHMARK_CAPTURE(elementwise, rmsnorm, [](I16 a, I16 b, I8, int64_t, int16_t* y, int8_t*) {
+  rmsnorm_s16(a, b, 128, 576, make_rmsnorm(1e-3, 1e-4, 1e-3, 1e-5, 576), y);
+})->UseRealTime();
+
+}  // namespace
+}  // namespace qnpu
+
+BENCHMARK_MAIN();
