@@ -1,0 +1,114 @@
+#include "quant/calibrate.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/status.h"
+#include "quant/random.h"
+#include "quant/simulator.h"
+
+namespace qnpu {
+namespace {
+
+// A tensor is observed in this many parts, whatever the number of threads: sums are added in one
+// order, so the statistics do not depend on it.
+constexpr int kParts = 4;
+constexpr int64_t kSmallTensor = 1 << 15;
+
+// Scores are by far the most numerous values; every 61st (a prime: no pattern of rows or heads) is
+// enough for their histogram. Their extremes are those of all.
+constexpr int kScoresStride = 61;
+
+constexpr int64_t kLogitRows = 256;
+
+void observe(const torch::Tensor& value, int stride, SiteStatistics& stats) {
+  const torch::Tensor dense = value.contiguous();
+  const float* data = dense.data_ptr<float>();
+  const int64_t count = dense.numel();
+  if (count < kSmallTensor) return stats.add(data, count, stride);
+  std::array<SiteStatistics, kParts> parts;
+#pragma omp parallel for schedule(static)
+  for (int part = 0; part < kParts; ++part) {
+    const int64_t begin = count * part / kParts;
+    const int64_t end = count * (part + 1) / kParts;
+    parts[part].add(data + begin, end - begin, stride);
+  }
+  for (const SiteStatistics& part : parts) stats.merge(part);
+}
+
+// Nodes that pass their input's values on (or their negatives, which a symmetric range shares).
+bool passes_values_on(Op op) {
+  return op == Op::kConvert || op == Op::kAppend || op == Op::kRotateHalf;
+}
+
+}  // namespace
+
+std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int length,
+                                uint64_t seed) {
+  if (samples < 1 || length < 1) {
+    fail("{} samples of {} tokens: calibration needs at least one of each", samples, length);
+  }
+  const auto total = static_cast<int64_t>(tokens.size());
+  if (total < length) {
+    fail(
+        "the calibration text has {} tokens, but one window needs {}: give a longer text or a "
+        "smaller length",
+        total, length);
+  }
+  const int64_t count = std::min<int64_t>(samples, total / length);
+  // The tokens left over become the gaps: `count` sorted random offsets in 0 .. spare.
+  const int64_t spare = total - count * length;
+  Random random(seed);
+  std::vector<int64_t> offsets(static_cast<size_t>(count));
+  for (int64_t& offset : offsets) offset = static_cast<int64_t>(random.below(spare + 1));
+  std::sort(offsets.begin(), offsets.end());
+  std::vector<Window> windows;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto begin = tokens.begin() + offsets[i] + i * length;
+    windows.emplace_back(begin, begin + length);
+  }
+  return windows;
+}
+
+std::vector<bool> observed_sites(const Graph& graph) {
+  std::vector<bool> observed(graph.sites.size(), false);
+  for (const Node& node : graph.nodes) {
+    const Site& out = graph.site(node.out);
+    const int root = tie_root(graph, node.out).site;
+    const bool wanted = out.source == RangeSource::kObserved || out.source == RangeSource::kTied;
+    const bool of_table = graph.site(root).role == Role::kTable;
+    const bool seen = passes_values_on(node.op) && tie_root(graph, node.in[0]).site == root;
+    observed[static_cast<size_t>(node.out)] = wanted && !of_table && !seen;
+  }
+  return observed;
+}
+
+std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
+                                      const std::vector<Window>& windows,
+                                      const std::function<void(int done, int total)>& progress) {
+  const std::vector<bool> observed = observed_sites(graph);
+  std::vector<SiteStatistics> stats(graph.sites.size());
+  const SiteHook hook = [&](int site, const torch::Tensor& value) {
+    if (observed[static_cast<size_t>(site)]) {
+      const bool scores = graph.site(site).role == Role::kScores;
+      observe(value, scores ? kScoresStride : 1, stats[static_cast<size_t>(site)]);
+    }
+    return value;
+  };
+  const torch::NoGradGuard no_grad;
+  Simulator simulator(model, graph);
+  int done = 0;
+  for (const Window& window : windows) {
+    simulator.reset();
+    const std::vector<int64_t> ids(window.begin(), window.end());
+    const torch::Tensor tokens = torch::tensor(ids, torch::kInt64).unsqueeze(0);
+    const torch::Tensor hidden = simulator.forward(tokens, hook).squeeze(0);  // [T, D]
+    for (int64_t row = 0; row < hidden.size(0); row += kLogitRows) {
+      simulator.logits(hidden.narrow(0, row, std::min(kLogitRows, hidden.size(0) - row)), hook);
+    }
+    if (progress) progress(++done, static_cast<int>(windows.size()));
+  }
+  return stats;
+}
+
+}  // namespace qnpu

@@ -1,0 +1,32 @@
+// Calibration: the float model reads windows of text, and every site that needs a range is
+// observed.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "model/graph.h"
+#include "quant/float_model.h"
+#include "quant/observer.h"
+
+namespace qnpu {
+
+using Window = std::vector<int>;  // token ids
+
+// At most `samples` windows of `length` tokens without overlap; if the text is longer than they
+// need, they are spread over it with random gaps (same seed, same windows). Error if the text is
+// shorter than one window.
+std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int length,
+                                uint64_t seed);
+
+// By site: does calibration have to look at it? Not at sites whose values another observed site of
+// the same tied group has too (both sides of a Convert, new rows and cache).
+std::vector<bool> observed_sites(const Graph& graph);
+
+// Statistics by site index. Memory beyond the float model: one window's activations, and logits of
+// 256 tokens at a time. `progress` is called after each window and may throw to stop.
+std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
+                                      const std::vector<Window>& windows,
+                                      const std::function<void(int done, int total)>& progress);
+
+}  // namespace qnpu

@@ -1,0 +1,20 @@
+// The simulator form of an artifact: the float forward pass with every site rounded to the grid of
+// its QParams and every weight replaced by scale * integer. It differs from the integer runtime in
+// the rounding of each operation only; their distance is tested per site (tests/).
+#pragma once
+
+#include "model/artifact.h"
+#include "quant/simulator.h"
+
+namespace qnpu {
+
+// y = scale * (clamp(round(x / scale) + zero_point) - zero_point), halves to even.
+void fake_quantize(const float* x, int64_t count, const QParams& qparams, float* y);
+
+// A hook that rounds every site that has QParams; others pass. `graph` must stay alive.
+SiteHook fake_quant_hook(const Graph& graph);
+
+// Puts an artifact's weights, biases and tables, as real numbers, into a simulator.
+void set_artifact_weights(Simulator& simulator, const Artifact& artifact);
+
+}  // namespace qnpu

@@ -1,0 +1,20 @@
+// Scales to integer laws, node by node (docs/numerics.md). Everything here reads and writes QParams
+// and laws only; the weights' integers are made in freeze_linear.
+#pragma once
+
+#include "model/graph.h"
+
+namespace qnpu {
+
+// Moves the output scale of every attention product (scores, context), and of what is tied to it,
+// to the nearest one whose multiplier M has 12 significant bits, and stores the law of snapped M.
+void snap_attention_products(Graph& graph);
+
+// The laws of all nodes but linears and attention products, from the sites' scales. Error naming
+// the node if its scales do not fit together.
+void set_laws(Graph& graph);
+
+// Scale of a site that has one scale. Error naming it if it has none yet.
+double scale_of(const Graph& graph, int site);
+
+}  // namespace qnpu

@@ -1,0 +1,94 @@
+#include "quant/freeze_linear.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "base/law.h"
+#include "base/status.h"
+
+namespace qnpu {
+namespace {
+
+constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
+
+// Below this a row's largest product is far less than an output step; a coarser scale loses
+// nothing.
+const double kSmallestMultiplier = std::ldexp(1.0, -24);
+
+// Requantization of row n, and the scale that belongs to it.
+void snap_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
+  const double wished = linear.x_scale * linear.scale[n] / linear.y_scale;
+  const double m = snap_multiplier(std::max(wished, kSmallestMultiplier));
+  out.scale[n] = static_cast<float>(m * linear.y_scale / linear.x_scale);
+  const Requant r = linear.activation_bits == 8 ? make_requant8(m) : make_requant16(m);
+  out.mantissa[n] = r.mantissa;
+  out.shift[n] = r.shift;
+}
+
+int64_t quantized_bias(const LinearToFreeze& linear, int64_t n, const FrozenLinear& out) {
+  const double step = linear.x_scale * out.scale[n];
+  const double steps = std::floor(linear.bias[n] / step + 0.5);
+  if (!(std::fabs(steps) < std::ldexp(1.0, 40))) {
+    fail("linear '{}': bias {} of channel {} does not fit its scale {}", linear.name,
+         linear.bias[n], n, step);
+  }
+  const auto bias = static_cast<int64_t>(steps);
+  return linear.activation_bits == 8 ? bias : bias16(bias);
+}
+
+// The largest magnitude that an int32 accumulator of this row can reach. 16-bit inputs go through
+// as two planes of 8 bits, x = 256 * high + low with low in 0..255, and their bias is added later.
+int64_t worst_case(const LinearToFreeze& linear, int64_t weight_sum, int64_t bias) {
+  return linear.activation_bits == 8 ? 128 * weight_sum + std::abs(bias) : 255 * weight_sum;
+}
+
+void finish_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
+  const int8_t* q = out.q.data() + n * linear.weight.k;
+  int64_t sum = 0;
+  int64_t magnitude = 0;
+  for (int64_t i = 0; i < linear.weight.k; ++i) {
+    sum += q[i];
+    magnitude += std::abs(q[i]);
+  }
+  const int64_t bias = linear.bias == nullptr ? 0 : quantized_bias(linear, n, out);
+  if (worst_case(linear, magnitude, bias) > kInt32Max || std::abs(bias) > kInt32Max) {
+    fail("linear '{}': channel {} can overflow its int32 accumulator ({} > {}); split the layer",
+         linear.name, n, std::max(worst_case(linear, magnitude, bias), std::abs(bias)), kInt32Max);
+  }
+  out.row_sum[n] = static_cast<int32_t>(sum);
+  if (linear.bias != nullptr) out.bias[n] = static_cast<int32_t>(bias);
+}
+
+}  // namespace
+
+FrozenLinear freeze_linear(const LinearToFreeze& linear) {
+  const int64_t rows = linear.weight.n;
+  FrozenLinear out;
+  out.q.resize(static_cast<size_t>(rows * linear.weight.k));
+  out.scale.resize(rows);
+  out.row_sum.resize(rows);
+  out.mantissa.resize(rows);
+  out.shift.resize(rows);
+  if (linear.bias != nullptr) out.bias.resize(rows);
+  try {
+    for (int64_t n = 0; n < rows; ++n) snap_row(linear, n, out);
+  } catch (const Error& error) {
+    fail("linear '{}': {}", linear.name, error.what());
+  }
+  round_weights(linear.weight, out.scale.data(), linear.weight_bits, out.q.data());
+  for (int64_t n = 0; n < rows; ++n) finish_row(linear, n, out);
+  return out;
+}
+
+std::vector<uint8_t> pack_nibbles(const std::vector<int8_t>& q) {
+  QNPU_ASSERT(q.size() % 2 == 0);
+  std::vector<uint8_t> packed(q.size() / 2);
+  for (size_t i = 0; i < packed.size(); ++i) {
+    packed[i] = static_cast<uint8_t>((q[2 * i] & 15) | ((q[2 * i + 1] & 15) << 4));
+  }
+  return packed;
+}
+
+}  // namespace qnpu

@@ -1,0 +1,42 @@
+// One linear's integers: y = requantize(sum x * q + bias) with real weights scale[n] * q[n, k].
+//
+// M[n] = x_scale * scale[n] / y_scale has 12 significant bits (then the NPU's arithmetic is ours to
+// the bit): M is rounded first, the scale follows from it, and the weights are rounded with that.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "quant/weights.h"
+
+namespace qnpu {
+
+struct LinearToFreeze {
+  std::string name;             // for errors
+  WeightRows weight;            // [N, K] fp32
+  const float* bias = nullptr;  // [N] fp32 or null
+  std::vector<float> scale;     // [N] wished scale of each row; 0 for a row of zeros
+  int weight_bits = 8;          // 4 or 8
+  int activation_bits = 8;      // 8 or 16
+  double x_scale = 0.0;
+  double y_scale = 0.0;
+};
+
+struct FrozenLinear {
+  std::vector<int8_t> q;          // [N, K]
+  std::vector<float> scale;       // [N] snapped
+  std::vector<int32_t> row_sum;   // [N]
+  std::vector<int32_t> mantissa;  // [N]
+  std::vector<int32_t> shift;     // [N]
+  std::vector<int32_t> bias;      // [N] or empty; of a 16-bit linear divided by 256
+};
+
+// Error naming the linear if a row's worst case does not fit into the int32 accumulator, a bias
+// does not fit, or a multiplier is out of the law's bounds.
+FrozenLinear freeze_linear(const LinearToFreeze& linear);
+
+// [N, K] in -8..7 -> [N, K / 2], low nibble first. K must be even.
+std::vector<uint8_t> pack_nibbles(const std::vector<int8_t>& q);
+
+}  // namespace qnpu

@@ -1,0 +1,190 @@
+#include "quant/quantize.h"
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/status.h"
+#include "io/files.h"
+#include "io/tokenizer.h"
+#include "model/tokens.h"
+#include "quant/calibrate.h"
+#include "quant/freeze.h"
+#include "quant/ranges.h"
+#include "quant/report.h"
+#include "quant/sample_text.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer_config.json",
+                                           "generation_config.json", "chat_template.jinja",
+                                           "special_tokens_map.json"};
+constexpr char kSampledText[] = "calibration.txt";
+
+// The model is sampled in this many sequences, of at most this many tokens together.
+constexpr int kSequences = 16;
+constexpr int kSampledTokens = 8192;
+
+int64_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return std::stoll(line.substr(6)) * 1024;
+  }
+  return 0;  // not on this system
+}
+
+int64_t folder_bytes(const fs::path& folder) {
+  int64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
+  }
+  return bytes;
+}
+
+// Adds the seconds of its life to `total`.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& total) : total_(total) {}
+  ~Stopwatch() { total_ += std::chrono::duration<double>(Clock::now() - begin_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double& total_;
+  Clock::time_point begin_ = Clock::now();
+};
+
+class Quantizer {
+ public:
+  explicit Quantizer(const QuantizeOptions& options) : o_(options) {}
+
+  QuantizeResult run() {
+    QuantizeResult result;
+    {
+      const Stopwatch watch(seconds_["total"]);
+      StagedFolder folder(o_.out);
+      make_artifact(folder.path());
+      folder.commit();
+    }
+    result.seconds = seconds_;
+    result.peak_bytes = peak_resident_bytes();
+    result.size_bytes = folder_bytes(o_.out);
+    result.calibration_windows = windows_;
+    result.calibration_tokens = windows_ * o_.length;
+    return result;
+  }
+
+ private:
+  // What may be wrong with recipe and text shows before the long work begins.
+  void make_artifact(const fs::path& folder) {
+    Graph graph = build_graph(load_config(o_.model / "config.json"), o_.recipe);
+    const Tokenizer tokenizer = Tokenizer::load(o_.model);
+    std::vector<Window> windows;
+    if (!o_.calibration.empty()) windows = cut(tokenizer, read_text(o_.calibration));
+    FloatModel model = load();
+    prepare(model);
+    if (windows.empty()) windows = cut(tokenizer, sampled_text(model, graph, tokenizer, folder));
+    const std::vector<SiteStatistics> stats = observe(model, graph, windows);
+    assign_ranges(graph, stats);
+    write_report(folder, graph, stats, freeze_into(folder, model, graph));
+    copy_tokenizer(folder);
+  }
+
+  std::vector<Window> cut(const Tokenizer& tokenizer, const std::string& text) {
+    return cut_windows(token_sequence(tokenizer, text), o_.samples, o_.length, o_.seed);
+  }
+
+  void report(const std::string& step, int done, int total) const {
+    if (o_.stop != nullptr && *o_.stop) fail("stopped");
+    if (o_.progress) o_.progress(step, done, total);
+  }
+
+  FloatModel load() {
+    report("load", 0, 1);
+    const Stopwatch watch(seconds_["load"]);
+    FloatModel model = load_float_model(o_.model);
+    if (o_.length > model.config.max_positions) {
+      fail("calibration windows of {} tokens: the model takes at most {}", o_.length,
+           model.config.max_positions);
+    }
+    return model;
+  }
+
+  void prepare(FloatModel& model) {
+    report("rotate", 0, 1);
+    const Stopwatch watch(seconds_["rotate"]);
+    fold_norms(model);
+    rotate(model, o_.recipe.r1, o_.recipe.r2, o_.seed);
+  }
+
+  std::vector<SiteStatistics> observe(const FloatModel& model, const Graph& graph,
+                                      const std::vector<Window>& windows) {
+    const Stopwatch watch(seconds_["calibrate"]);
+    windows_ = static_cast<int>(windows.size());
+    report("calibrate", 0, windows_);
+    return calibrate(model, graph, windows,
+                     [&](int done, int total) { report("calibrate", done, total); });
+  }
+
+  // The model's own text, kept beside the artifact.
+  std::string sampled_text(const FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
+                           const fs::path& folder) {
+    SampleOptions sample;
+    sample.sequences = kSequences;
+    const int64_t wanted = std::max<int64_t>(
+        o_.length, std::min<int64_t>(int64_t{o_.samples} * o_.length, kSampledTokens));
+    // Encoding the text again may take a few tokens less than were sampled: 1/16 more.
+    const int64_t tokens = (wanted + wanted / 16) / kSequences + 1;
+    sample.tokens = static_cast<int>(std::min<int64_t>(tokens, model.config.max_positions - 1));
+    sample.seed = o_.seed;
+    sample.progress = [&](int done, int total) { report("sample", done, total); };
+    const Stopwatch watch(seconds_["sample"]);
+    const std::string text = sample_text(model, graph, tokenizer, sample);
+    write_file(folder / kSampledText, text);
+    return text;
+  }
+
+  WeightReports freeze_into(const fs::path& folder, const FloatModel& model, Graph& graph) {
+    const Stopwatch watch(seconds_["freeze"]);
+    const bool rotated = o_.recipe.r1 != Rotation::kNone || o_.recipe.r2 != Rotation::kNone;
+    FreezeOptions options;
+    options.max_positions = o_.max_positions;
+    options.progress = [&](int done, int total) { report("freeze", done, total); };
+    const nlohmann::json manifest = {
+        {"recipe", to_json(o_.recipe)}, {"rotated", rotated}, {"seed", o_.seed}};
+    return freeze(model, graph, folder, manifest, options);
+  }
+
+  void write_report(const fs::path& folder, const Graph& graph,
+                    const std::vector<SiteStatistics>& stats, const WeightReports& weights) const {
+    const char* source = o_.calibration.empty() ? "sampled" : "file";
+    write_json(folder / "report.json",
+               {{"recipe", o_.recipe.name},
+                {"seed", o_.seed},
+                {"calibration", {{"source", source}, {"windows", windows_}, {"length", o_.length}}},
+                {"sites", site_report(graph, stats)},
+                {"weights", weight_report(weights)}});
+  }
+
+  void copy_tokenizer(const fs::path& folder) const {
+    for (const char* name : kTokenizerFiles) {
+      if (fs::exists(o_.model / name)) write_file(folder / name, read_file(o_.model / name));
+    }
+  }
+
+  const QuantizeOptions& o_;
+  std::map<std::string, double> seconds_;
+  int windows_ = 0;
+};
+
+}  // namespace
+
+QuantizeResult quantize(const QuantizeOptions& options) { return Quantizer(options).run(); }
+
+}  // namespace qnpu

@@ -1,0 +1,42 @@
+// The whole way from a checkpoint to an artifact: load, fold, rotate, observe, choose ranges,
+// freeze.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "model/recipe.h"
+
+namespace qnpu {
+
+struct QuantizeOptions {
+  std::filesystem::path model;  // checkpoint folder
+  Recipe recipe;
+  std::filesystem::path calibration;  // text file; empty: text sampled from the model
+  int samples = 16;                   // windows of calibration text, at most
+  int length = 2048;                  // tokens of each
+  uint64_t seed = 0;
+  std::filesystem::path out;  // the artifact; replaced, if there is one, when all is done
+  int max_positions = 8192;   // longest context of the artifact, at most the model's own
+  // Called often, from one thread. `step` is "load", "rotate", "sample", "calibrate" or "freeze".
+  std::function<void(const std::string& step, int done, int total)> progress;
+  const std::atomic<bool>* stop = nullptr;  // set by a signal handler: Error "stopped" soon after
+};
+
+struct QuantizeResult {
+  std::map<std::string, double> seconds;  // by step, and "total"
+  int64_t peak_bytes = 0;                 // largest resident memory of this process so far
+  int64_t size_bytes = 0;                 // of the artifact's files
+  int calibration_windows = 0;
+  int calibration_tokens = 0;
+};
+
+// The same inputs and seed give the same bytes in every file of the artifact (with the same number
+// of threads, which may change the last bit of a float matrix product). On an Error, nothing is
+// left behind and an artifact that was at `out` stays as it was.
+QuantizeResult quantize(const QuantizeOptions& options);
+
+}  // namespace qnpu

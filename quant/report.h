@@ -1,0 +1,24 @@
+// report.json of an artifact: what was measured while quantizing. It holds no times and no paths,
+// so that the same inputs give the same file.
+//
+//   {"recipe", "seed", "calibration": {"source": "file" | "sampled", "windows", "length"},
+//    "sites":   [{"name", "dtype", "scale", "zero_point", "min", "max", "mean", "sigma", "sqnr"}],
+//    "weights": [{"name", "bits", "sqnr"}]}
+//
+// A site's min, max, mean and sigma are those of all sites tied to it; `sqnr` (dB) is that of
+// rounding the observed values to the site's own grid, the noise of earlier sites not counted.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <vector>
+
+#include "model/graph.h"
+#include "quant/freeze.h"
+#include "quant/observer.h"
+
+namespace qnpu {
+
+nlohmann::json site_report(const Graph& graph, const std::vector<SiteStatistics>& stats);
+nlohmann::json weight_report(const WeightReports& weights);
+
+}  // namespace qnpu
