@@ -126,11 +126,30 @@ class Maker {
       const auto [low, high] = std::minmax_element(v.begin(), v.end());
       set_range(site(node.out), *low, *high);
     }
+    follow_ties();
+    for (const Node& node : graph().nodes) snap_product(node);
+    follow_ties();
+  }
+
+  void follow_ties() {
     for (const Node& node : graph().nodes) {
       if (site(node.out).source != RangeSource::kTied) continue;
       const TieRoot root = tie_root(graph(), node.out);
       set_scale(site(node.out), root.ratio * scale(root.site));
     }
+  }
+
+  // Moves the output scale of scores and context to where the multiplier has 12 significant bits.
+  void snap_product(const Node& node) {
+    if (node.op != Op::kScores && node.op != Op::kContext) return;
+    const double unit = accumulator_unit(node);
+    const TieRoot root = tie_root(graph(), node.out);
+    set_scale(site(root.site), unit / snap_multiplier(unit / scale(node.out)) / root.ratio);
+  }
+
+  double accumulator_unit(const Node& node) {
+    const double unit = scale(node.in[0]) * scale(node.in[1]);
+    return node.op == Op::kScores ? unit / std::sqrt(graph().config.head_dim) : unit;
   }
 
   static void set_range(Site& s, double low, double high) {
@@ -176,11 +195,8 @@ class Maker {
         node.law = make_add16(a, 100.0 / 65535, out);
         break;
       case Op::kScores:
-        node.law = make_requant16(
-            snap_multiplier(a * scale(node.in[1]) / std::sqrt(graph().config.head_dim) / out));
-        break;
       case Op::kContext:
-        node.law = make_requant16(snap_multiplier(a * scale(node.in[1]) / out));
+        node.law = make_requant16(snap_multiplier(accumulator_unit(node) / out));
         break;
       case Op::kSilu:
         add_silu(node);

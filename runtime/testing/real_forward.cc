@@ -247,6 +247,11 @@ RealValues real_forward(const RealModel& model, std::span<const int32_t> tokens,
   return values;
 }
 
+std::vector<double> real_node(const RealModel& model, std::span<const int32_t> tokens,
+                              const Node& node, const RealValues& values) {
+  return Walk(model, tokens).node(node, values);
+}
+
 double sqnr(std::span<const double> wanted, std::span<const double> got) {
   double signal = 0.0;
   double noise = 0.0;

@@ -28,6 +28,10 @@ using RealValues = std::vector<std::vector<double>>;
 // `round_sites`: each node's output is rounded to its site's grid and clamped to its range.
 RealValues real_forward(const RealModel& model, std::span<const int32_t> tokens, bool round_sites);
 
+// One node alone, on the values given for its inputs; nothing is rounded.
+std::vector<double> real_node(const RealModel& model, std::span<const int32_t> tokens,
+                              const Node& node, const RealValues& values);
+
 // 10 log10(sum of wanted^2 / sum of (got - wanted)^2); 200 where both are equal.
 double sqnr(std::span<const double> wanted, std::span<const double> got);
 
