@@ -3,6 +3,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/status.h"
 #include "io/unicode.h"
 
@@ -34,31 +37,41 @@ std::string message_of(int error) {
   return reinterpret_cast<const char*>(text);
 }
 
-// PCRE2 counts U+180E as white space, Unicode (since 6.3) and Oniguruma do not. Spelled out, \s is
-// the same everywhere; \S inside brackets is left as it is, since no bracket can hold its
-// complement.
-constexpr const char* kSpaces =
-    R"(\x09-\x0D\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+// Where PCRE2's classes differ from Oniguruma's they are spelled out as the inside of brackets:
+// PCRE2 counts U+180E as white space (Unicode does not since 6.3) and, before version 10.43, no
+// marks as word characters.
+struct Class {
+  char letter;
+  const char* members;
+};
+constexpr Class kClasses[] = {
+    {'s', R"(\x09-\x0D\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F})"
+          R"(\x{3000})"},
+    {'S', R"(\x00-\x08\x0E-\x1F\x21-\x{84}\x{86}-\x{9F}\x{A1}-\x{167F}\x{1681}-\x{1FFF})"
+          R"(\x{200B}-\x{2027}\x{202A}-\x{202E}\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-)"
+          R"(\x{10FFFF})"},
+    {'w', R"(\p{L}\p{M}\p{N}\p{Pc})"},
+};
 
-std::string with_unicode_spaces(const std::string& expression) {
+std::string with_unicode_classes(const std::string& expression) {
   std::string result;
   int brackets = 0;
   for (size_t i = 0; i < expression.size(); ++i) {
     const char c = expression[i];
-    if (c == '\\' && i + 1 < expression.size()) {
-      const char next = expression[++i];
-      if (next == 's') {
-        result += brackets > 0 ? kSpaces : fmt::format("[{}]", kSpaces);
-      } else if (next == 'S' && brackets == 0) {
-        result += fmt::format("[^{}]", kSpaces);
-      } else {
-        result += {'\\', next};
-      }
-      continue;
-    }
     if (c == '[') ++brackets;
     if (c == ']' && brackets > 0) --brackets;
-    result += c;
+    if (c != '\\' || i + 1 == expression.size()) {
+      result += c;
+      continue;
+    }
+    const char letter = expression[++i];
+    const auto* found = std::find_if(std::begin(kClasses), std::end(kClasses),
+                                     [&](const Class& entry) { return entry.letter == letter; });
+    if (found == std::end(kClasses)) {
+      result += {'\\', letter};
+    } else {
+      result += brackets > 0 ? found->members : fmt::format("[{}]", found->members);
+    }
   }
   return result;
 }
@@ -70,7 +83,7 @@ size_t next_character(std::string_view text, size_t position) {
 }  // namespace
 
 Regex::Regex(const std::string& expression) {
-  const std::string translated = with_unicode_spaces(expression);
+  const std::string translated = with_unicode_classes(expression);
   int error = 0;
   size_t where = 0;
   pcre2_code* code = pcre2_compile(
