@@ -24,6 +24,10 @@ needed() {
   fi
 }
 
+# ccache takes precompiled headers only when it is told to; sources are named relative to here.
+export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=yes
+
 # build PRESET [TARGET...]
 build() {
   local preset=$1 messages
