@@ -33,12 +33,13 @@ Bpe::Bpe(const JsonPart& part, bool byte_level) : byte_level_(byte_level) {
   fuse_unknown_ = part.flag("fuse_unk", false);
   prefix_ = part.text("continuing_subword_prefix", "");
   suffix_ = part.text("end_of_word_suffix", "");
+  cuts_ = prefix_.empty() && suffix_.empty();
   read_vocabulary(part);
-  read_merges(part);
-  if (part.has("unk_token")) {
-    const auto found = vocabulary_.find(part.text("unk_token"));
-    if (found != vocabulary_.end()) unknown_id_ = found->second;
+  unknown_ = part.text("unk_token", "");
+  if (const auto found = vocabulary_.find(unknown_); found != vocabulary_.end()) {
+    unknown_id_ = found->second;
   }
+  read_merges(part);
 }
 
 void Bpe::read_vocabulary(const JsonPart& part) {
@@ -74,6 +75,7 @@ void Bpe::read_merges(const JsonPart& part) {
 }
 
 void Bpe::add_merge(const std::string& left, const std::string& right, const JsonPart& part) {
+  if (left.empty() || right.empty()) part.fail_here("a merge has an empty part");
   const bool inside = !prefix_.empty() && right.starts_with(prefix_);
   const std::string whole = left + (inside ? right.substr(prefix_.size()) : right);
   const auto id_of = [&](const std::string& token) {
@@ -84,8 +86,26 @@ void Bpe::add_merge(const std::string& left, const std::string& right, const Jso
     }
     return found->second;
   };
+  add_joint(left, right);
   const int rank = static_cast<int>(merges_.size());
   merges_.insert_or_assign(pair_key(id_of(left), id_of(right)), Merge{rank, id_of(whole)});
+}
+
+void Bpe::add_joint(const std::string& left, const std::string& right) {
+  for (const std::string& token : {left, right}) {
+    const size_t byte = token.find("<0x");
+    const bool joins_bytes = byte != token.npos && token.substr(byte).find('>') == 5;
+    const bool joins_unknown = !unknown_.empty() && token.find(unknown_) != token.npos;
+    if (joins_bytes || joins_unknown) cuts_ = false;
+  }
+  size_t last = left.size() - 1;
+  while (last > 0 && (left[last] & 0xC0) == 0x80) --last;
+  const std::string_view first = std::string_view(right).substr(0, utf8_at(right, 0).length);
+  const auto left_id = vocabulary_.find(std::string_view(left).substr(last));
+  const auto right_id = vocabulary_.find(first);
+  // A character that is no token by itself is never where a word starts from.
+  if (left_id == vocabulary_.end() || right_id == vocabulary_.end()) return;
+  joints_.insert(pair_key(left_id->second, right_id->second));
 }
 
 void Bpe::encode(std::string_view word, std::vector<int>& ids) const {
@@ -130,7 +150,9 @@ std::vector<int> Bpe::encode_new(std::string_view raw) const {
     i += length;
   }
   if (unknown > 0) ids.push_back(unknown_id_);
-  return merge(ids);
+  std::vector<int> merged;
+  merge(ids, merged);
+  return merged;
 }
 
 // A character outside the vocabulary becomes its bytes' tokens, or else the unknown token, or else
@@ -202,9 +224,22 @@ class Bpe::Queue {
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> heap_;
 };
 
-std::vector<int> Bpe::merge(const std::vector<int>& ids) const {
+void Bpe::merge(std::span<const int> ids, std::vector<int>& merged) const {
+  size_t start = 0;
+  for (size_t i = 1; i < ids.size(); ++i) {
+    if (!cuts_ || joints_.contains(pair_key(ids[i - 1], ids[i]))) continue;
+    merge_stretch(ids.subspan(start, i - start), merged);
+    start = i;
+  }
+  merge_stretch(ids.subspan(start), merged);
+}
+
+void Bpe::merge_stretch(std::span<const int> ids, std::vector<int>& merged) const {
   const int count = static_cast<int>(ids.size());
-  if (count < 2) return ids;
+  if (count < 2) {
+    merged.insert(merged.end(), ids.begin(), ids.end());
+    return;
+  }
   std::vector<Symbol> symbols;
   symbols.reserve(ids.size());
   for (int i = 0; i < count; ++i) symbols.push_back({ids[i], i - 1, i + 1 < count ? i + 1 : -1});
@@ -219,9 +254,7 @@ std::vector<int> Bpe::merge(const std::vector<int>& ids) const {
     queue.push(symbol.previous);
     queue.push(left);
   }
-  std::vector<int> merged;
   for (int i = 0; i >= 0; i = symbols[i].next) merged.push_back(symbols[i].id);
-  return merged;
 }
 
 }  // namespace qnpu
