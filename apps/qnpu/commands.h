@@ -1,0 +1,14 @@
+// The subcommands. Each add_* declares its options; the callback given to it runs the command once
+// everything is parsed.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace qnpu {
+
+void add_quantize_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+
+}  // namespace qnpu

@@ -1,0 +1,152 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "apps/qnpu/commands.h"
+#include "apps/qnpu/interrupt.h"
+#include "apps/qnpu/program.h"
+#include "apps/qnpu/token_stream.h"
+#include "base/status.h"
+#include "io/chat_template.h"
+#include "io/files.h"
+#include "model/tokens.h"
+#include "runtime/generate.h"
+
+namespace qnpu {
+namespace {
+
+struct Options {
+  std::filesystem::path artifact;
+  std::string prompt;
+  std::string prompt_file;
+  std::string system;
+  bool chat = false;
+  bool json = false;
+  int tokens = 64;
+  int context = 0;
+  int threads = 0;
+  SamplingOptions sampling;
+};
+
+std::vector<int> prompt_tokens(const Options& options, const Tokenizer& tokenizer) {
+  const std::string text =
+      options.prompt_file.empty() ? options.prompt : read_text(options.prompt_file);
+  if (!options.chat) return token_sequence(tokenizer, text);
+  std::vector<ChatMessage> messages;
+  if (!options.system.empty()) messages.push_back({"system", options.system});
+  messages.push_back({"user", text});
+  // The template writes out BOS itself where the model wants one.
+  return tokenizer.encode(chat_prompt(options.artifact, messages), /*add_special_tokens=*/false);
+}
+
+Session open_session(const Options& options) {
+  SessionOptions session;
+  session.context = options.context;
+  session.threads = options.threads;
+  return Session(load_artifact(options.artifact), session);
+}
+
+GenerateOptions generate_options(const Options& options) {
+  GenerateOptions result;
+  result.sampling = options.sampling;
+  result.max_tokens = options.tokens;
+  for (int token : end_tokens(options.artifact)) result.end_tokens.push_back(token);
+  return result;
+}
+
+struct Rates {
+  double prefill = 0;
+  double decode = 0;
+};
+
+// The first token comes from the prompt's logits; decoding begins with the second.
+Rates rates(const Generated& generated, size_t prompt) {
+  const auto per_second = [](double count, double seconds) {
+    return seconds > 0 && count > 0 ? count / seconds : 0.0;
+  };
+  const double decoded = static_cast<double>(generated.tokens.size()) - 1;
+  return {per_second(static_cast<double>(prompt), generated.prefill_seconds),
+          per_second(decoded, generated.decode_seconds)};
+}
+
+void report(const Generated& generated, const Session& session, const Rates& rates) {
+  if (generated.reason == StopReason::kContextFull) {
+    fmt::print(stderr, "qnpu: the context of {} positions is full; --context sets its size\n",
+               session.context());
+  }
+  fmt::print(stderr, "{} tokens ({}), {:.1f} tokens/s; prompt {:.1f} tokens/s\n",
+             generated.tokens.size(), stop_reason_name(generated.reason), rates.decode,
+             rates.prefill);
+}
+
+void run(const Options& options) {
+  Session session = open_session(options);
+  const Tokenizer tokenizer = Tokenizer::load(options.artifact);
+  const std::vector<int> prompt = prompt_tokens(options, tokenizer);
+  if (prompt.empty()) fail("the prompt is empty; give at least one character with --prompt");
+  TokenStream stream(tokenizer, prompt.back());
+  const auto print = [&](const std::string& text) {
+    if (options.json) return;
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  const Generated generated =
+      generate(session, prompt, generate_options(options), [&](int32_t token) {
+        print(stream.add(token));
+        return !interrupted();
+      });
+  print(stream.finish() + "\n");
+  check_interrupted();
+  const Rates speed = rates(generated, prompt.size());
+  report(generated, session, speed);
+  if (!options.json) return;
+  print_json({{"text", stream.text()},
+              {"tokens", generated.tokens.size()},
+              {"token_ids", generated.tokens},
+              {"prompt_tokens", prompt.size()},
+              {"decode_tokens_per_second", speed.decode},
+              {"prefill_tokens_per_second", speed.prefill},
+              {"stop_reason", stop_reason_name(generated.reason)}});
+}
+
+void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
+  command.add_option("--temperature", sampling.temperature, "0: always the likeliest token")
+      ->capture_default_str();
+  command.add_option("--top-k", sampling.top_k, "Draw from the k likeliest tokens (0: all)")
+      ->capture_default_str();
+  command
+      .add_option("--top-p", sampling.top_p, "Draw from the likeliest that hold this probability")
+      ->capture_default_str();
+  command.add_option("--seed", sampling.seed, "Of the draws")->capture_default_str();
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("generate", "Continue a prompt with an artifact");
+  const auto options = std::make_shared<Options>();
+  command->add_option("artifact", options->artifact, "Artifact folder")->required();
+  CLI::Option_group* prompt = command->add_option_group("prompt");
+  prompt->add_option("--prompt", options->prompt, "Text to continue, or question with --chat");
+  prompt->add_option("--prompt-file", options->prompt_file, "The same, from a UTF-8 file");
+  prompt->require_option(1);
+  CLI::Option* chat =
+      command->add_flag("--chat", options->chat, "Put the prompt into the model's chat template");
+  command->add_option("--system", options->system, "System message")->needs(chat);
+  command->add_option("--tokens", options->tokens, "Tokens to generate, at most")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str();
+  add_sampling_options(*command, options->sampling);
+  command
+      ->add_option("--context", options->context,
+                   "Positions of the KV cache (default: 4096, "
+                   "or fewer where the artifact has fewer)")
+      ->check(CLI::Range(1, 1 << 30));
+  command->add_option("--threads", options->threads, "Default: all cores")
+      ->check(CLI::Range(1, 1024));
+  command->add_flag("--json", options->json, "Print one JSON object on standard output");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace qnpu

@@ -1,0 +1,125 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/qnpu/commands.h"
+#include "apps/qnpu/program.h"
+#include "apps/qnpu/progress.h"
+#include "apps/qnpu/site_table.h"
+#include "base/status.h"
+#include "io/files.h"
+#include "model/artifact.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Options {
+  fs::path artifact;
+  fs::path model;
+  std::string recipe;
+  std::string sites = "*";
+  bool json = false;
+};
+
+// What an artifact or a plan has in common.
+struct Inspected {
+  Graph graph;
+  Recipe recipe;
+  json report;      // null for a plan
+  json properties;  // printed before the table
+};
+
+Inspected inspect_artifact(const fs::path& folder) {
+  const auto artifact = load_artifact(folder);
+  Inspected result;
+  result.graph = artifact->graph;
+  if (artifact->manifest.contains("recipe")) {
+    result.recipe = recipe_from_json(artifact->manifest.at("recipe"), folder / "graph.json");
+  }
+  if (fs::exists(folder / "report.json")) result.report = read_json(folder / "report.json");
+  result.properties = {{"artifact", folder.string()},
+                       {"version", kArtifactVersion},
+                       {"positions", artifact->positions},
+                       {"size_bytes", folder_bytes(folder)}};
+  return result;
+}
+
+Inspected inspect_plan(const fs::path& model, const std::string& recipe) {
+  Inspected result;
+  result.recipe = load_recipe(find_recipe(recipe));
+  result.graph = build_graph(load_config(model / "config.json"), result.recipe);
+  result.properties = {{"model", model.string()}};
+  return result;
+}
+
+// Activations, KV cache and weights by width: how many sites of each.
+json count_by_role(const Graph& graph) {
+  json counts = json::object();
+  for (const Site& site : graph.sites) {
+    json& count = counts[role_name(site.role)][dtype_name(site.qparams.dtype)];
+    count = count.is_null() ? 1 : count.get<int>() + 1;
+  }
+  return counts;
+}
+
+void print_text(const Inspected& inspected, const std::vector<SiteRow>& rows) {
+  for (const auto& [key, value] : inspected.properties.items()) {
+    const std::string text = key == "size_bytes" ? format_bytes(value.get<int64_t>())
+                             : value.is_string() ? value.get<std::string>()
+                                                 : value.dump();
+    fmt::print("{:<12} {}\n", key, text);
+  }
+  const ModelConfig& c = inspected.graph.config;
+  fmt::print(
+      "{:<12} {}: {} layers of {} ({} heads of {}, {} of keys and values), MLP {}, {} tokens\n",
+      "config", c.architecture, c.num_layers, c.hidden_size, c.num_heads, c.head_dim,
+      c.num_kv_heads, c.intermediate_size, c.vocab_size);
+  const Recipe& r = inspected.recipe;
+  fmt::print("{:<12} {}: {}\n", "recipe", r.name, r.description);
+  fmt::print("{:<12} R1 {}, R2 {}\n", "rotation", rotation_name(r.r1), rotation_name(r.r2));
+  fmt::print("{:<12} {}, {} nodes\n\n", "sites", inspected.graph.sites.size(),
+             inspected.graph.nodes.size());
+  print_site_rows(rows);
+}
+
+void run(const Options& options) {
+  const Inspected inspected = options.artifact.empty() ? inspect_plan(options.model, options.recipe)
+                                                       : inspect_artifact(options.artifact);
+  const std::vector<SiteRow> rows =
+      site_rows(inspected.graph, inspected.recipe, inspected.report, options.sites);
+  if (rows.empty()) fail("no site is called '{}'; * stands for any characters", options.sites);
+  if (!options.json) return print_text(inspected, rows);
+  json object = inspected.properties;
+  object["config"] = to_json(inspected.graph.config);
+  object["recipe"] = to_json(inspected.recipe);
+  object["site_counts"] = count_by_role(inspected.graph);
+  object["nodes"] = inspected.graph.nodes.size();
+  object["sites"] = to_json(rows);
+  print_json(object);
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Sites of an artifact, or the plan of a recipe: widths, rules, ranges, SQNR");
+  const auto options = std::make_shared<Options>();
+  CLI::Option* artifact = command->add_option("artifact", options->artifact, "Artifact folder");
+  CLI::Option* model =
+      command->add_option("--model", options->model, "Checkpoint folder (with --recipe)");
+  CLI::Option* recipe =
+      command->add_option("--recipe", options->recipe, "Name of a recipe, or a .json file");
+  model->needs(recipe)->excludes(artifact);
+  recipe->needs(model);
+  command->add_option("--sites", options->sites, "Only sites that match, e.g. 'layers.0.*.weight'");
+  command->add_flag("--json", options->json, "Print one JSON object on standard output");
+  command->callback([options, command, artifact, model] {
+    if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");
+    run(*options);
+  });
+}
+
+}  // namespace qnpu

@@ -1,0 +1,17 @@
+// Ctrl-C and the like: a signal only sets a flag; long work asks for it between steps and unwinds
+// by an exception, so that everything half written is removed on the way out. A second signal ends
+// the program at once.
+#pragma once
+
+namespace qnpu {
+
+struct Interrupted {
+  int signal = 0;
+};
+
+void catch_interrupts();   // SIGINT, SIGTERM, SIGHUP; also makes "file too large" an error of
+                           // write()
+void check_interrupted();  // throws Interrupted
+bool interrupted();
+
+}  // namespace qnpu

@@ -1,0 +1,39 @@
+// What needs libtorch. qnpu-learn does it (learning.cc); qnpu hands the whole command over to
+// qnpu-learn instead (learning_absent.cc), and so needs no libtorch itself.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "apps/qnpu/logits_source.h"
+#include "apps/qnpu/progress.h"
+
+namespace qnpu {
+
+struct QuantizeArguments {
+  std::filesystem::path model;
+  std::filesystem::path recipe;
+  std::filesystem::path calibration;  // empty: sampled from the model
+  std::filesystem::path out;
+  int samples = 16;
+  int length = 2048;
+  uint64_t seed = 0;
+  int threads = 0;
+};
+
+struct QuantizeSummary {
+  std::map<std::string, double> seconds;  // by step, and "total"
+  int64_t peak_bytes = 0;                 // largest resident memory of the process
+  int64_t size_bytes = 0;                 // of the artifact's files
+  int64_t calibration_tokens = 0;
+};
+
+QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress& progress);
+
+// A float checkpoint; `dtype` of its weights and products is "fp32" or "bf16".
+LogitsSource float_source(const std::filesystem::path& folder, const std::string& dtype,
+                          int threads);
+
+}  // namespace qnpu

@@ -1,0 +1,119 @@
+#include "apps/qnpu/program.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <vector>
+
+#include "base/status.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+
+char** arguments = nullptr;
+
+fs::path program_folder() {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  if (error) fail("cannot find out where this program lies: {}", error.message());
+  return self.parent_path();
+}
+
+// An installation has bin/ and share/ side by side; a build uses the recipes of its sources.
+std::vector<fs::path> recipe_folders() {
+  return {program_folder() / "../share/quantnpu/recipes", fs::path(QNPU_SOURCE_DIR) / "recipes"};
+}
+
+std::vector<std::string> known_recipes() {
+  std::vector<std::string> names;
+  for (const fs::path& folder : recipe_folders()) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder, error)) {
+      if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+// Levenshtein's, one row of the table at a time.
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+void remember_arguments(int, char** argv) { arguments = argv; }
+
+void become_learning_program() {
+  const fs::path program = program_folder() / "qnpu-learn";
+  ::execv(program.c_str(), arguments);
+  if (errno != ENOENT) fail("cannot start {}: {}", program.string(), std::strerror(errno));
+  fail(
+      "this build has no learning tools, which read float checkpoints; install libtorch, build "
+      "with "
+      "-DQNPU_LEARN=ON and keep qnpu-learn beside qnpu");
+}
+
+std::string nearest_word(const std::string& word, const std::vector<std::string>& words) {
+  std::string best;
+  size_t least = 1 + word.size() / 3;  // farther words are no slips of the finger
+  for (const std::string& candidate : words) {
+    const size_t distance = edit_distance(word, candidate);
+    if (distance > least || (distance == least && !best.empty())) continue;
+    least = distance;
+    best = candidate;
+  }
+  return best;
+}
+
+fs::path find_recipe(const std::string& name) {
+  if (fs::path(name).extension() == ".json") return name;
+  for (const fs::path& folder : recipe_folders()) {
+    const fs::path path = folder / (name + ".json");
+    std::error_code error;
+    if (fs::path(name).filename() == name && fs::exists(path, error)) return path;
+  }
+  const std::vector<std::string> names = known_recipes();
+  const std::string near = nearest_word(name, names);
+  fail("there is no recipe '{}'{}; known are {}, or give a file that ends in .json", name,
+       near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(names, ", "));
+}
+
+void print_json(const nlohmann::json& json) {
+  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  if (std::fprintf(stdout, "%s\n", text.c_str()) < 0 || std::fflush(stdout) != 0) {
+    fail("cannot write to standard output: {}", std::strerror(errno));
+  }
+}
+
+int64_t folder_bytes(const fs::path& folder) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, error)) {
+    if (entry.is_regular_file(error)) bytes += static_cast<int64_t>(entry.file_size(error));
+  }
+  return bytes;
+}
+
+}  // namespace qnpu

@@ -1,0 +1,28 @@
+// Where the program lies, and what it finds from there.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace qnpu {
+
+// The arguments as given, kept by main for the hand-over to qnpu-learn.
+void remember_arguments(int argc, char** argv);
+
+// Replaces this process by `qnpu-learn`, which lies in the same folder, with the same arguments.
+// Error if there is none: the build has no learning tools.
+[[noreturn]] void become_learning_program();
+
+// `name` is the name of a recipe that comes with the program, or a path ending in .json. Error with
+// the names known, and the nearest of them, if there is none.
+std::filesystem::path find_recipe(const std::string& name);
+
+// The one of `words` that needs fewest edits to become `word`; empty if none is near.
+std::string nearest_word(const std::string& word, const std::vector<std::string>& words);
+
+void print_json(const nlohmann::json& json);  // one object on standard output
+int64_t folder_bytes(const std::filesystem::path& folder);
+
+}  // namespace qnpu
