@@ -70,7 +70,10 @@ MulLaw make_mul8(double a_scale, double b_scale, double out_scale) {
 }
 
 MulLaw make_mul16(double a_scale, double b_scale, double out_scale) {
-  const double r = a_scale * b_scale / out_scale;
+  // The NPU's compiler forms this ratio in single precision, and all its bits count: r * 2^34 is
+  // longer than a float's significand.
+  const float product = static_cast<float>(a_scale) * static_cast<float>(b_scale);
+  const double r = product / static_cast<float>(out_scale);
   const double m = round_half_up(std::ldexp(r, 34));
   if (m < 1 || m > INT32_MAX) fail("a product's scale ratio {} cannot be represented", r);
   return {static_cast<int32_t>(m), 34};
@@ -78,7 +81,7 @@ MulLaw make_mul16(double a_scale, double b_scale, double out_scale) {
 
 RmsNormLaw make_rmsnorm(double x_scale, double gamma_scale, double out_scale, double eps, int d) {
   RmsNormLaw law;
-  const double epsilon = round_half_up(eps * d / (x_scale * x_scale));
+  const double epsilon = round_half_up(std::ldexp(eps * d / (x_scale * x_scale), 16));
   if (!(epsilon < std::ldexp(1.0, 60))) {
     fail("an RMSNorm input scale of {} is too small: its epsilon does not fit", x_scale);
   }
@@ -91,14 +94,16 @@ RmsNormLaw make_rmsnorm(double x_scale, double gamma_scale, double out_scale, do
 }
 
 RmsNormFactor rmsnorm_factor(int64_t sum_of_squares, const RmsNormLaw& law) {
-  const uint64_t n = static_cast<uint64_t>(sum_of_squares) + static_cast<uint64_t>(law.epsilon);
+  const uint64_t n =
+      (static_cast<uint64_t>(sum_of_squares) << 16) + static_cast<uint64_t>(law.epsilon);
   if (n == 0) return {0, 0};
   // r = sqrt(n * 4^half), with n * 4^half in [2^60, 2^62): 31 significant bits.
   const int half = (__builtin_clzll(n) - 2) >> 1;
   const uint64_t r = isqrt(n << (2 * half));
-  // C / sqrt(n) = mantissa * 2^half / (r * 2^shift); 31 more bits make the quotient 30..32 bits.
+  // C / sqrt(n / 2^16) = mantissa * 2^(half + 8) / (r * 2^shift); 31 more bits make the quotient
+  // 30..32 bits.
   const auto factor = static_cast<int64_t>((static_cast<uint64_t>(law.mantissa) << 31) / r);
-  return {factor, law.shift + 31 - half};
+  return {factor, law.shift + 31 - half - 8};
 }
 
 ExpTables make_exp_tables(double scale) {

@@ -90,15 +90,17 @@ inline int8_t narrow(int16_t a) {
 //   y = floor(x * gamma / (out_scale * sqrt(mean(x_real^2) + eps)))
 //
 // With S = sum over d of x^2 and E = eps * d / x_scale^2 this is x * gamma * C / sqrt(S + E), where
-// C = gamma_scale * sqrt(d) / out_scale. C is stored as mantissa * 2^-shift (31-bit mantissa).
+// C = gamma_scale * sqrt(d) / out_scale. C is stored as mantissa * 2^-shift (31-bit mantissa). E
+// has a fraction: for a row of small integers it is as large as S, and half a unit would be seen.
 struct RmsNormLaw {
-  int64_t epsilon = 0;   // E, rounded half-up
+  int64_t epsilon = 0;   // E in steps of 2^-16, rounded half-up, below 2^60
   int64_t mantissa = 0;  // of C, in [2^30, 2^31)
   int32_t shift = 0;
 };
 RmsNormLaw make_rmsnorm(double x_scale, double gamma_scale, double out_scale, double eps, int d);
 
-// The row's factor: floor(2^k * C / sqrt(S + E)) and k, from integers alone.
+// The row's factor: floor(2^k * C / sqrt(S + E)) and k, from integers alone. S < 2^44, which 16-bit
+// rows of up to 16384 numbers keep.
 struct RmsNormFactor {
   int64_t factor = 0;
   int32_t shift = 0;
