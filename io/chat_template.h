@@ -14,8 +14,10 @@ struct ChatMessage {
 };
 
 // The prompt that `apply_chat_template(messages, add_generation_prompt=True)` gives, special tokens
-// written out. The family is found from `chat_template` in tokenizer_config.json or from
-// chat_template.jinja. Throws Error if there is no template or it is of no known family.
+// written out, BOS too: encode it with add_special_tokens = false. Where a template asks for
+// today's date it gets the template's own default date. The family is found from `chat_template` in
+// tokenizer_config.json or from chat_template.jinja. Throws Error if there is no template or it is
+// of no known family.
 std::string chat_prompt(const std::filesystem::path& folder,
                         const std::vector<ChatMessage>& messages);
 
