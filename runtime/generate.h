@@ -12,9 +12,9 @@
 namespace qnpu {
 
 struct GenerateOptions {
-  SamplingOptions sampling;
+  SamplingOptions sampling = {};
   int max_tokens = 256;
-  std::vector<int32_t> end_tokens;  // not part of the result
+  std::vector<int32_t> end_tokens = {};  // not part of the result
 };
 
 enum class StopReason { kEndToken, kMaxTokens, kContextFull, kCaller };

@@ -1,0 +1,88 @@
+#include "runtime/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "runtime/testing/random_artifact.h"
+
+namespace qnpu {
+namespace {
+
+Graph tiny_graph(const std::string& architecture, const std::string& recipe) {
+  const auto file = std::filesystem::path(QNPU_SOURCE_DIR) / "recipes" / (recipe + ".json");
+  return build_graph(testing::tiny_config(architecture, {.num_layers = 5}), load_recipe(file));
+}
+
+bool alive_together(const Placement& a, const Placement& b) {
+  return a.first <= b.last && b.first <= a.last;
+}
+bool overlap(const Placement& a, const Placement& b) {
+  return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+}
+
+class PlanTest : public ::testing::TestWithParam<std::tuple<const char*, const char*, int>> {};
+
+TEST_P(PlanTest, BuffersAliveTogetherNeverOverlap) {
+  const auto [architecture, recipe, max_rows] = GetParam();
+  const Graph graph = tiny_graph(architecture, recipe);
+  const Plan plan = make_plan(graph, 192, max_rows, 1000);
+  int compared = 0;
+  for (size_t i = 0; i < plan.sites.size(); ++i) {
+    const Placement& a = plan.sites[i];
+    if (a.bytes == 0) continue;
+    EXPECT_EQ(a.offset % 64, 0u) << graph.sites[i].name;
+    EXPECT_LE(a.offset + a.bytes, plan.scratch_offset) << graph.sites[i].name;
+    for (size_t j = 0; j < i; ++j) {
+      const Placement& b = plan.sites[j];
+      if (b.bytes == 0 || !alive_together(a, b)) continue;
+      EXPECT_FALSE(overlap(a, b)) << graph.sites[i].name << " and " << graph.sites[j].name;
+      ++compared;
+    }
+  }
+  EXPECT_GT(compared, 100);
+  EXPECT_LE(plan.scratch_offset + plan.scratch_bytes, plan.arena_bytes);
+  EXPECT_GE(plan.scratch_bytes, 1000u);
+}
+
+// What a node reads was written before, is still there, and is not where the node writes.
+TEST_P(PlanTest, InputsLiveUntilTheirLastReader) {
+  const auto [architecture, recipe, max_rows] = GetParam();
+  const Graph graph = tiny_graph(architecture, recipe);
+  const Plan plan = make_plan(graph, 192, max_rows, 0);
+  for (int i = 0; i < static_cast<int>(graph.nodes.size()); ++i) {
+    const Node& node = graph.nodes[i];
+    for (const int in : node.in) {
+      EXPECT_LE(plan.sites[in].first, i) << node.name;
+      EXPECT_GE(plan.sites[in].last, i) << node.name;
+      EXPECT_FALSE(overlap(plan.sites[in], plan.sites[node.out])) << node.name;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Graphs, PlanTest,
+                         ::testing::Combine(::testing::Values("llama", "qwen2", "qwen3"),
+                                            ::testing::Values("w4a8kv8", "w4a16kv8"),
+                                            ::testing::Values(1, 5, 128)));
+
+// Buffers are shared: more layers need more cache but no more room for activations.
+TEST(Plan, ActivationsDoNotGrowWithLayers) {
+  const auto activations = [](int layers) {
+    const Graph graph =
+        build_graph(testing::tiny_config("llama", {.num_layers = layers}), Recipe{});
+    const Plan plan = make_plan(graph, 192, 32, 0);
+    return plan.scratch_offset - plan.cache_bytes;
+  };
+  EXPECT_EQ(activations(2), activations(9));
+}
+
+TEST(Plan, CachesHoldEveryPosition) {
+  const Graph graph = tiny_graph("llama", "w4a8kv8");
+  const Plan plan = make_plan(graph, 192, 16, 0);
+  // 5 layers, K and V, 2 KV heads of 16.
+  EXPECT_EQ(plan.cache_bytes, 5u * 2 * 192 * 2 * 16);
+}
+
+}  // namespace
+}  // namespace qnpu
