@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <string>
@@ -51,6 +54,7 @@ int run(int argc, char** argv) {
     const std::string command = argc > 1 && argv[1][0] != '-' ? fmt::format(" {}", argv[1]) : "";
     fail("{}; `qnpu{} --help` lists what there is", error.what(), command);
   }
+  if (std::fflush(stdout) != 0) fail("cannot write to standard output: {}", std::strerror(errno));
   return 0;
 }
 

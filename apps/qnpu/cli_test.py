@@ -1,0 +1,447 @@
+"""Runs qnpu as a user does, on tiny models: every command, its JSON, and every bad input.
+
+    cli_test.py PROGRAM SOURCE_FOLDER [Class[.test] ...]     PROGRAM: qnpu, with qnpu-learn beside it
+"""
+
+import json
+import math
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROGRAM = pathlib.Path(sys.argv[1])
+SOURCE = pathlib.Path(sys.argv[2])
+MODEL = SOURCE / "testdata/models/tiny-llama"
+TEXT = SOURCE / "testdata/goldens/prose.txt"
+PROGRESS = re.compile(r".*: [\d.]+ (s|min)|.* \d+ of \d+.*")
+
+
+def run(*arguments, program=PROGRAM, **options):
+    command = [str(program)] + [str(a) for a in arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def tree(folder):
+    """The bytes of every file under a folder, hidden ones too."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def read_safetensors(path):
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+def write_safetensors(path, header, data):
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        cls.artifact = cls.folder / "artifact"
+        cls.quantized = cls.quantize(cls.artifact)
+
+    @classmethod
+    def quantize(cls, out, *arguments, model=MODEL, recipe="w8a8kv8", calib=TEXT, **options):
+        return run("quantize", "--model", model, "--recipe", recipe, "--calib", calib, "--out", out,
+                   "--samples", 4, "--length", 64, "--json", *arguments, **options)
+
+    def json(self, *arguments):
+        result = run(*arguments, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def assert_error(self, result, *words):
+        """Exit code 1 and, progress aside, one line that holds all `words`."""
+        lines = [x for x in result.stderr.splitlines() if not PROGRESS.fullmatch(x)]
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertEqual(len(lines), 1, result.stderr)
+        self.assertTrue(lines[0].startswith("qnpu: error: "), lines[0])
+        self.assertEqual(result.stdout, "")
+        for word in words:
+            self.assertIn(str(word), lines[0])
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def copy(self, source, name):
+        return pathlib.Path(shutil.copytree(source, self.folder / name))
+
+
+class Commands(Case):
+    def test_quantize(self):
+        self.assertEqual(self.quantized.returncode, 0, self.quantized.stderr)
+        values = json.loads(self.quantized.stdout)
+        self.assertEqual(values["out"], str(self.artifact))
+        self.assertEqual(values["size_bytes"], sum(map(len, tree(self.artifact).values())))
+        self.assertGreater(values["seconds"], 0)
+        self.assertGreater(values["peak_bytes"], 1 << 20)
+
+    def test_same_inputs_give_the_same_bytes(self):
+        again = self.folder / "again"
+        self.assertEqual(self.quantize(again).returncode, 0)
+        self.assertEqual(tree(again), tree(self.artifact))
+
+    def test_an_artifact_is_replaced(self):
+        out = self.folder / "replaced"
+        self.assertEqual(self.quantize(out).returncode, 0)
+        self.assertEqual(self.quantize(out, recipe="w4a8kv8").returncode, 0)
+        self.assertEqual(self.json("inspect", out)["recipe"]["name"], "w4a8kv8")
+
+    def test_inspect_artifact(self):
+        values = self.json("inspect", self.artifact)
+        self.assertEqual(values["config"]["num_layers"], 2)
+        sites = {s["name"]: s for s in values["sites"]}
+        down = sites["layers.1.mlp.down_proj.in"]
+        self.assertEqual((down["dtype"], down["role"]), ("s8", "activation"))
+        self.assertLess(down["low"], 0)
+        self.assertGreater(down["high"], 0)
+        self.assertGreater(down["sqnr"], 10)
+        text = run("inspect", self.artifact, "--sites", "layers.0.*.weight")
+        self.assertEqual(text.returncode, 0)
+        self.assertIn("layers.0.mlp.down_proj.weight", text.stdout)
+        self.assertNotIn("layers.1.", text.stdout)
+        self.assert_error(run("inspect", self.artifact, "--sites", "nothing.*"), "nothing.*")
+
+    def test_inspect_plan(self):
+        values = self.json("inspect", "--model", MODEL, "--recipe", "w4a8kv8")
+        sites = {s["name"]: s for s in values["sites"]}
+        weight = sites["layers.0.mlp.down_proj.weight"]
+        self.assertEqual((weight["dtype"], weight["rule"]), ("s4", "*_proj.weight"))
+        self.assertEqual(sites["lm_head.weight"]["rule"], "default")
+        self.assertNotIn("scale", weight)
+
+    def test_inspect_needs_something(self):
+        self.assert_error(run("inspect"), "--model")
+        self.assert_error(run("inspect", "--model", MODEL), "--recipe")
+
+    def test_version_and_help(self):
+        self.assertRegex(run("--version").stdout, r"^qnpu \d+\.\d+\.\d+\n$")
+        for command in ("quantize", "eval", "generate", "inspect"):
+            self.assertIn(command, run("--help").stdout)
+            self.assertIn("--json", run(command, "--help").stdout)
+
+    def test_no_libtorch_in_qnpu(self):
+        libraries = subprocess.run(["ldd", PROGRAM], capture_output=True, text=True).stdout
+        self.assertIn("libc.so", libraries)
+        for name in ("torch", "c10"):
+            self.assertNotIn(name, libraries)
+
+
+class Eval(Case):
+    def evaluate(self, model, *arguments):
+        return self.json("eval", model, "--text", TEXT, "--length", 128, "--windows", 4, *arguments)
+
+    def test_keys_agree_with_each_other(self):
+        values = self.evaluate(self.artifact)
+        self.assertEqual(values["tokens"], 4 * 127)
+        self.assertGreater(values["perplexity"], 1)
+        bits = math.log2(values["perplexity"]) * values["tokens"]
+        self.assertAlmostEqual(values["bits_per_byte"] * values["bytes"], bits, places=6)
+        self.assertGreater(values["seconds"], 0)
+        self.assertGreater(values["prefill_tokens_per_second"], 0)
+        self.assertIsNone(values["kl_divergence"])
+        self.assertIsNone(values["top1_agreement"])
+
+    def test_against_checkpoint_equals_against_its_stored_logits(self):
+        stored = self.folder / "float.safetensors"
+        of_float = self.evaluate(MODEL, "--save-logits", stored)
+        direct = self.evaluate(self.artifact, "--against", MODEL)
+        by_file = self.evaluate(self.artifact, "--against", stored)
+        self.assertEqual(direct["perplexity"], by_file["perplexity"])
+        self.assertEqual(direct["reference_perplexity"], of_float["perplexity"])
+        self.assertAlmostEqual(direct["kl_divergence"], by_file["kl_divergence"], delta=1e-3)
+        self.assertGreater(direct["kl_divergence"], 0)
+        self.assertLess(direct["kl_divergence"], 0.1)
+        self.assertGreater(direct["top1_agreement"], 0.5)
+        fewer = self.json("eval", self.artifact, "--text", TEXT, "--length", 128, "--windows", 2,
+                          "--against", stored)
+        self.assertEqual(fewer["tokens"], 2 * 127)
+
+    def test_a_model_equals_itself(self):
+        values = self.evaluate(self.artifact, "--against", self.artifact)
+        self.assertEqual((values["kl_divergence"], values["top1_agreement"]), (0, 1))
+        self.assertEqual(values["perplexity"], values["reference_perplexity"])
+        values = self.evaluate(MODEL, "--against", MODEL)
+        self.assertEqual((values["kl_divergence"], values["top1_agreement"]), (0, 1))
+
+    def test_any_number_of_threads_gives_the_same(self):
+        one = self.evaluate(self.artifact, "--threads", 1)
+        two = self.evaluate(self.artifact, "--threads", 2)
+        self.assertEqual(one["perplexity"], two["perplexity"])
+
+    def test_bf16_is_near_fp32(self):
+        fp32 = self.evaluate(MODEL)["perplexity"]
+        bf16 = self.evaluate(MODEL, "--dtype", "bf16")["perplexity"]
+        self.assertAlmostEqual(fp32, bf16, delta=0.02 * fp32)
+
+    def test_stored_logits_of_something_else(self):
+        stored = self.folder / "stored.safetensors"
+        self.evaluate(self.artifact, "--save-logits", stored)
+        other = self.write("other.txt", TEXT.read_text()[::-1])
+        command = ("eval", self.artifact, "--against", stored, "--text")
+        self.assert_error(run(*command, other, "--length", 128), "another text")
+        self.assert_error(run(*command, TEXT, "--length", 64), "--length")
+        self.assert_error(run(*command, TEXT, "--length", 128), "windows")
+        command = ("eval", self.artifact, "--text", TEXT, "--length", 128, "--against")
+        self.assert_error(run(*command, self.artifact / "model.safetensors"), "--save-logits")
+        self.assert_error(run(*command, self.folder / "missing"), "missing")
+
+
+class Generate(Case):
+    def test_keys(self):
+        values = self.json("generate", self.artifact, "--prompt", "The river", "--tokens", 12)
+        self.assertEqual(values["tokens"], len(values["token_ids"]))
+        self.assertIn(values["stop_reason"], ("length", "end token"))
+        self.assertLessEqual(values["tokens"], 12)
+        self.assertIsInstance(values["text"], str)
+        self.assertGreaterEqual(values["decode_tokens_per_second"], 0)
+        self.assertGreater(values["prefill_tokens_per_second"], 0)
+        again = self.json("generate", self.artifact, "--prompt", "The river", "--tokens", 12)
+        self.assertEqual(values["token_ids"], again["token_ids"])
+        plain = run("generate", self.artifact, "--prompt", "The river", "--tokens", 12)
+        self.assertEqual(plain.stdout, values["text"] + "\n")
+
+    def test_seeds_draw_differently_and_repeatably(self):
+        def draw(seed):
+            return self.json("generate", self.artifact, "--prompt", "A", "--tokens", 24, "--seed",
+                             seed, "--temperature", 1.5, "--top-k", 200, "--top-p", 0.99)["token_ids"]
+        self.assertEqual(draw(1), draw(1))
+        self.assertNotEqual(draw(1), draw(2))
+
+    def test_prompt_file(self):
+        file = self.write("prompt.txt", "The river")
+        by_file = self.json("generate", self.artifact, "--prompt-file", file, "--tokens", 5)
+        direct = self.json("generate", self.artifact, "--prompt", "The river", "--tokens", 5)
+        self.assertEqual(by_file["token_ids"], direct["token_ids"])
+
+    def test_context_overflow(self):
+        prompt = ("generate", self.artifact, "--prompt", "The river", "--temperature", 2, "--seed",
+                  5, "--tokens", 400)
+        full = run(*prompt, "--context", 20, "--json")
+        self.assertEqual(full.returncode, 0)
+        self.assertEqual(json.loads(full.stdout)["stop_reason"], "context full")
+        self.assertIn("context of 20", full.stderr)
+        self.assert_error(run(*prompt, "--context", 3), "context")
+        self.assert_error(run(*prompt, "--context", 1 << 20), "context")
+
+    def test_chat(self):
+        model = SOURCE / "testdata/models/tiny-qwen2"
+        out = self.folder / "qwen2"
+        self.assertEqual(self.quantize(out, model=model).returncode, 0)
+        chat = self.json("generate", out, "--chat", "--system", "Be brief.", "--prompt", "Hi")
+        plain = self.json("generate", out, "--prompt", "Hi")
+        self.assertGreater(chat["prompt_tokens"], plain["prompt_tokens"])
+
+    def test_bad_arguments(self):
+        prompt = ("generate", self.artifact, "--prompt", "A")
+        self.assert_error(run("generate", self.artifact), "--prompt")
+        self.assert_error(run("generate", self.artifact, "--prompt", ""), "prompt")
+        self.assert_error(run(*prompt, "--temperature", "-1"), "temperature")
+        self.assert_error(run(*prompt, "--top-p", "2"), "top-p")
+        self.assert_error(run(*prompt, "--tokens", "many"), "--tokens")
+        self.assert_error(run(*prompt, "--system", "Be brief."), "--chat")
+        self.assert_error(run("generate", MODEL, "--prompt", "A"))
+        self.assert_error(run("generate", self.folder / "missing", "--prompt", "A"), "missing")
+
+
+class BadInput(Case):
+    """Each leaves an artifact that was at --out as it was, and nothing beside it."""
+
+    def setUp(self):
+        self.before = tree(self.folder)
+
+    def assert_refused(self, result, *words):
+        self.assert_error(result, *words)
+        after = tree(self.folder)
+        new = [p for p in after if p not in self.before and p.startswith((".", "artifact"))]
+        self.assertEqual(new, [])
+        for path, content in self.before.items():
+            self.assertEqual(after[path], content, path)
+
+    def test_calibration_text(self):
+        texts = {"empty": "", "binary": bytes(range(256)) * 50, "short": "A few words.\n"}
+        for name, content in texts.items():
+            path = self.write(f"{name}.txt", content)
+            self.assert_refused(self.quantize(self.artifact, calib=path), )
+        self.assert_refused(self.quantize(self.artifact, calib=self.folder / "none.txt"), "none.txt")
+
+    def test_evaluation_text(self):
+        short = self.write("short2.txt", "A few words.\n")
+        command = ("eval", self.artifact, "--length", 64, "--text")
+        self.assert_refused(run(*command, short), "short2.txt", "tokens", "--length")
+        self.assert_refused(run(*command, self.write("empty2.txt", "")), "empty2.txt")
+        self.assert_refused(run(*command, self.write("binary2.txt", b"\0\1\2" * 99)), "binary2.txt")
+        self.assert_refused(run("eval", self.artifact, "--text", TEXT, "--length", 2048), "--length")
+
+    def test_checkpoint_without_a_tensor(self):
+        model = self.copy(MODEL, "incomplete")
+        header, data = read_safetensors(model / "model.safetensors")
+        lost = "model.layers.1.mlp.up_proj.weight"
+        header["renamed"] = header.pop(lost)
+        write_safetensors(model / "model.safetensors", header, data)
+        self.assert_refused(self.quantize(self.artifact, model=model), "layers.1.mlp.up_proj.weight")
+
+    def test_checkpoint_with_nan(self):
+        model = self.copy(MODEL, "nan")
+        header, data = read_safetensors(model / "model.safetensors")
+        tensor = header["model.layers.0.self_attn.v_proj.weight"]
+        self.assertEqual(tensor["dtype"], "F16")
+        begin = tensor["data_offsets"][0] + 10
+        write_safetensors(model / "model.safetensors", header,
+                          data[:begin] + b"\x00\x7e" + data[begin + 2 :])
+        self.assert_refused(self.quantize(self.artifact, model=model), "v_proj.weight")
+
+    def test_checkpoint_cut_short(self):
+        model = self.copy(MODEL, "cut")
+        path = model / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:50000])
+        self.assert_refused(self.quantize(self.artifact, model=model), "model.safetensors")
+
+    def test_recipes(self):
+        def recipe(name, **changes):
+            content = {"name": name, "description": "", "rules": [], **changes}
+            return self.write(f"{name}.json", json.dumps(content))
+        unknown = recipe("unknown", colour="red")
+        nothing = recipe("nothing", rules=[{"match": "layers.*.no_such_site", "bitwidth": 4}])
+        self.assert_refused(self.quantize(self.artifact, recipe=unknown), "colour")
+        self.assert_refused(self.quantize(self.artifact, recipe=nothing), "no_such_site")
+        self.assert_refused(self.quantize(self.artifact, recipe="w8a8kv9"), "mean 'w8a8kv8'")
+        broken = self.write("broken.json", "{")
+        self.assert_refused(self.quantize(self.artifact, recipe=broken), "broken.json")
+
+    def test_folders(self):
+        self.assert_refused(self.quantize(self.artifact, model=self.folder / "none"), "none")
+        precious = self.folder / "precious"
+        precious.mkdir()
+        (precious / "thesis.txt").write_text("years of work")
+        self.before = tree(self.folder)
+        self.assert_refused(self.quantize(precious), "no artifact")
+        self.assert_refused(self.quantize(precious / "thesis.txt"), "is a file")
+
+    def test_full_disk(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))
+        self.assert_refused(self.quantize(self.artifact, preexec_fn=limit), "cannot write")
+        logits = self.folder / "artifact.logits"
+        command = ("eval", self.artifact, "--text", TEXT, "--length", 64, "--save-logits", logits)
+        self.assert_refused(run(*command, preexec_fn=limit), "cannot write")
+        with open("/dev/full", "w") as full:
+            command = [PROGRAM, "inspect", self.artifact]
+            for extra in ([], ["--json"]):
+                result = subprocess.run(command + extra, stdout=full, stderr=subprocess.PIPE)
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(b"No space left", result.stderr)
+
+    def test_usage(self):
+        self.assert_refused(run("evel"), "mean 'eval'")
+        self.assert_refused(run(), "--help")
+        self.assert_refused(run("eval"), "--help")
+        self.assert_refused(run("eval", self.artifact, "--text", TEXT, "--colour", "red"), "--colour")
+
+    def test_without_learning_tools(self):
+        alone = self.folder / "bin"
+        alone.mkdir()
+        program = shutil.copy(PROGRAM, alone)
+        self.before = tree(self.folder)
+        self.assert_refused(self.quantize_with(program), "QNPU_LEARN")
+        result = run("eval", MODEL, "--text", TEXT, "--length", 64, program=program)
+        self.assert_refused(result, "QNPU_LEARN")
+        result = run("eval", self.artifact, "--text", TEXT, "--length", 64, program=program)
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def quantize_with(self, program):
+        return run("quantize", "--model", MODEL, "--recipe", "w8a8kv8", "--out", self.artifact,
+                   program=program)
+
+
+class BadArtifact(Case):
+    def damaged(self, file, change):
+        folder = self.copy(self.artifact, "damaged")
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / file
+        path.write_bytes(change(path.read_bytes()))
+        return folder
+
+    def assert_unusable(self, file, change, *words):
+        folder = self.damaged(file, change)
+        before = tree(folder)
+        self.assert_error(run("inspect", folder), *words)
+        self.assert_error(run("generate", folder, "--prompt", "A"), *words)
+        self.assert_error(run("eval", folder, "--text", TEXT, "--length", 64), *words)
+        self.assertEqual(tree(folder), before)
+
+    def test_truncated(self):
+        self.assert_unusable("model.safetensors", lambda x: x[: len(x) // 2], "model.safetensors")
+        self.assert_unusable("model.safetensors", lambda x: b"", "model.safetensors")
+        self.assert_unusable("graph.json", lambda x: x[: len(x) // 2], "graph.json")
+
+    def test_one_bit(self):
+        def flip(position):
+            return lambda x: x[:position] + bytes([x[position] ^ 4]) + x[position + 1 :]
+        size = (self.artifact / "model.safetensors").stat().st_size
+        for position in (size // 3, size // 2, size - 1000):
+            self.assert_unusable("model.safetensors", flip(position), "model.safetensors")
+
+    def test_changed_graph(self):
+        self.assert_unusable("graph.json", lambda x: x.replace(b'"head_dim"', b'"head_dym"', 1))
+
+    def test_newer_version(self):
+        def newer(content):
+            return re.sub(rb'"version": *1\b', b'"version": 99', content)
+        self.assert_unusable("graph.json", newer, "99")
+
+
+class Interrupts(Case):
+    def interrupt(self, *arguments, after):
+        """SIGINT once the path pattern `after` exists; the process's exit code."""
+        process = subprocess.Popen([str(x) for x in (PROGRAM, *arguments)], text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while not list(self.folder.glob(after)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        lines = [x for x in err.splitlines() if not PROGRESS.fullmatch(x)]
+        self.assertEqual(lines, ["qnpu: stopped; nothing was changed"])
+        self.assertEqual(out, "")
+        return process.returncode
+
+    def test_quantize(self):
+        long = self.write("long.txt", TEXT.read_text() * 400)
+        before = tree(self.folder)
+        code = self.interrupt("quantize", "--model", MODEL, "--recipe", "w8a8kv8", "--calib", long,
+                              "--out", self.artifact, "--samples", 100000, "--length", 16,
+                              after=".artifact.partial-*")
+        self.assertEqual(code, 130)
+        self.assertEqual(tree(self.folder), before)
+
+    def test_eval(self):
+        long = self.write("long2.txt", TEXT.read_text() * 400)
+        before = tree(self.folder)
+        code = self.interrupt("eval", self.artifact, "--text", long, "--length", 256,
+                              "--save-logits", self.folder / "logits", after=".logits.partial-*")
+        self.assertEqual(code, 130)
+        self.assertEqual(tree(self.folder), before)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
