@@ -17,6 +17,10 @@ int floor_log2(double x) {
 
 double round_half_up(double x) { return std::floor(x + 0.5); }
 
+void check_ratio(const char* what, double ratio) {
+  if (!(ratio > 0 && std::isfinite(ratio))) fail("{} has a scale ratio of {}", what, ratio);
+}
+
 Requant make_requant(double m, int significand_bits, int guard) {
   if (!(m > std::ldexp(1.0, -30) && m < 64.0)) {
     fail("a multiplier of {} is outside 2^-30 .. 2^6: the scales of this node do not fit together",
@@ -56,6 +60,8 @@ double snap_multiplier(double m) {
 AddLaw make_add16(double a_scale, double b_scale, double out_scale) {
   const double ra = a_scale / out_scale;
   const double rb = b_scale / out_scale;
+  check_ratio("an addition", ra);
+  check_ratio("an addition", rb);
   const int shift = 14 - floor_log2(std::max(ra, rb));
   if (shift < 1 || shift > 40) fail("an addition's scales differ too much ({} and {})", ra, rb);
   return {static_cast<int32_t>(round_half_up(std::ldexp(ra, shift))),
@@ -64,6 +70,7 @@ AddLaw make_add16(double a_scale, double b_scale, double out_scale) {
 
 MulLaw make_mul8(double a_scale, double b_scale, double out_scale) {
   const double r = a_scale * b_scale / out_scale;
+  check_ratio("a product", r);
   const int shift = 14 - floor_log2(r);
   if (shift < 1 || shift > 44) fail("a product's scale ratio {} cannot be represented", r);
   return {static_cast<int32_t>(round_half_up(std::ldexp(r, shift))), shift};
@@ -75,7 +82,7 @@ MulLaw make_mul16(double a_scale, double b_scale, double out_scale) {
   const float product = static_cast<float>(a_scale) * static_cast<float>(b_scale);
   const double r = product / static_cast<float>(out_scale);
   const double m = round_half_up(std::ldexp(r, 34));
-  if (m < 1 || m > INT32_MAX) fail("a product's scale ratio {} cannot be represented", r);
+  if (!(m >= 1 && m <= INT32_MAX)) fail("a product's scale ratio {} cannot be represented", r);
   return {static_cast<int32_t>(m), 34};
 }
 
@@ -87,6 +94,7 @@ RmsNormLaw make_rmsnorm(double x_scale, double gamma_scale, double out_scale, do
   }
   law.epsilon = static_cast<int64_t>(epsilon);
   const double c = gamma_scale * std::sqrt(static_cast<double>(d)) / out_scale;
+  check_ratio("an RMSNorm", c);
   const int e = floor_log2(c);
   law.mantissa = static_cast<int64_t>(std::floor(std::ldexp(c, 30 - e)));
   law.shift = 30 - e;
