@@ -85,8 +85,10 @@ nlohmann::json read_manifest(const std::filesystem::path& file) {
   if (manifest.value("checksum", nlohmann::json()) != manifest_checksum(manifest)) {
     fail("{} is damaged (its checksum does not fit its content): {}", file.string(), kAdvice);
   }
-  for (const char* key : {"graph", "tensors", "positions"}) {
-    if (!manifest.contains(key)) fail("{} has no \"{}\": {}", file.string(), key, kAdvice);
+  if (!manifest.value("graph", nlohmann::json()).is_object() ||
+      !manifest.value("tensors", nlohmann::json()).is_object() ||
+      !manifest.value("positions", nlohmann::json()).is_number_integer()) {
+    fail("{} lacks its graph, tensors or positions: {}", file.string(), kAdvice);
   }
   return manifest;
 }

@@ -7,6 +7,23 @@
 namespace qnpu {
 namespace {
 
+// How many sites an operation reads, and whether it has a constant one. Readers of the graph index
+// these without a further look.
+void check_arity(const Graph& graph, const Node& node) {
+  size_t inputs = 1;
+  if (node.op == Op::kEmbedding) inputs = 0;
+  if (node.op == Op::kAdd || node.op == Op::kMul || node.op == Op::kScores ||
+      node.op == Op::kContext) {
+    inputs = 2;
+  }
+  const bool constant = node.op == Op::kEmbedding || node.op == Op::kRmsNorm ||
+                        node.op == Op::kLinear || node.op == Op::kRopeMul;
+  const bool good = node.in.size() == inputs && (node.weight >= 0) == constant && node.heads >= 1;
+  if (good && (!constant || graph.site(node.weight).cols > 0)) return;
+  fail("the artifact's graph is damaged at node '{}' ({}): quantize again", node.name,
+       op_name(node.op));
+}
+
 void linear_tensors(const Graph& graph, const Node& node, std::vector<TensorSpec>& out) {
   const Site& weight = graph.site(node.weight);
   const int64_t n = weight.rows;
@@ -59,7 +76,10 @@ void node_tensors(const Graph& graph, const Node& node, int64_t positions,
 std::vector<TensorSpec> required_tensors(const Graph& graph, int positions) {
   if (positions < 1) fail("an artifact for {} positions: it needs at least one", positions);
   std::vector<TensorSpec> all;
-  for (const Node& node : graph.nodes) node_tensors(graph, node, positions, all);
+  for (const Node& node : graph.nodes) {
+    check_arity(graph, node);
+    node_tensors(graph, node, positions, all);
+  }
   std::vector<TensorSpec> unique;
   std::set<std::string> seen;
   for (TensorSpec& spec : all) {

@@ -225,6 +225,19 @@ TEST_F(ArtifactTest, WritingRefusesWhatCouldNotBeLoaded) {
   EXPECT_EQ(load_error(), "");  // what was there is still whole
 }
 
+TEST(RequiredTensors, RefusesNodesThatLackSomething) {
+  const Graph good = build_graph(small_config(), Recipe{});
+  for (size_t i = 0; i < good.nodes.size(); ++i) {
+    Graph bad = good;
+    if (bad.nodes[i].in.empty()) {
+      bad.nodes[i].weight = -1;
+    } else {
+      bad.nodes[i].in.pop_back();
+    }
+    EXPECT_THAT(error_of([&] { required_tensors(bad, 16); }), HasSubstr(good.nodes[i].name));
+  }
+}
+
 TEST(RequiredTensors, OfEachWidthAndOp) {
   Recipe recipe;
   recipe.rules.push_back({.match = "*.o_proj.weight", .bitwidth = 4});
