@@ -3,6 +3,7 @@
 #include "kernels/attention/paths.h"
 #include "kernels/attention/scratch.h"
 #include "kernels/pack/pack.h"
+#include "kernels/parallel.h"
 #include "kernels/requantize/requantize.h"
 
 namespace qnpu {
@@ -57,25 +58,20 @@ void context_u16s8_s16(const uint16_t* probabilities, const int8_t* v_cache,
   const Planes packed = planes(scratch, s, s.position + s.tokens);
   RequantBlock block;
   for (int j = 0; j < kCols; ++j) set_requant16(block, j, law, 0);
-#pragma omp parallel
-  {
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < int64_t{s.heads} * s.tokens; ++row) {
-      const int seen = visible(s, static_cast<int>(row % s.tokens));
-      uint8_t* high = packed.high + row * packed.stride;
-      uint8_t* low = packed.low + row * packed.stride;
-      pack_row_u16(probabilities + row * s.context, seen, 8, high, low);
-      const int64_t written = padded_k(seen, 8);
-      std::fill(high + written, high + packed.stride, uint8_t{0});
-      std::fill(low + written, low + packed.stride, uint8_t{0});
-    }
-#pragma omp for schedule(static, 1) collapse(2)
-    for (int h = 0; h < s.heads; ++h) {
-      for (int d0 = 0; d0 < s.head_dim; d0 += kCols) {
-        context_head(packed, v_cache, s, h, d0, block, out, isa);
-      }
-    }
-  }
+  parallel_for(int64_t{s.heads} * s.tokens, [&](int64_t row, int) {
+    const int seen = visible(s, static_cast<int>(row % s.tokens));
+    uint8_t* high = packed.high + row * packed.stride;
+    uint8_t* low = packed.low + row * packed.stride;
+    pack_row_u16(probabilities + row * s.context, seen, 8, high, low);
+    const int64_t written = padded_k(seen, 8);
+    std::fill(high + written, high + packed.stride, uint8_t{0});
+    std::fill(low + written, low + packed.stride, uint8_t{0});
+  });
+  const int blocks = (s.head_dim + kCols - 1) / kCols;
+  parallel_for(int64_t{s.heads} * blocks, [&](int64_t i, int) {
+    context_head(packed, v_cache, s, static_cast<int>(i / blocks),
+                 static_cast<int>(i % blocks) * kCols, block, out, isa);
+  });
 }
 
 }  // namespace qnpu

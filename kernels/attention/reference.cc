@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/attention/paths.h"
+#include "kernels/parallel.h"
 
 namespace qnpu {
 namespace {
@@ -10,10 +11,9 @@ int16_t saturate(int64_t v) { return static_cast<int16_t>(std::clamp<int64_t>(v,
 // Calls row(h, t, index of the row in [H, T]).
 template <typename Row>
 void for_each_row(const AttentionShape& s, Row row) {
-#pragma omp parallel for schedule(static) collapse(2)
-  for (int h = 0; h < s.heads; ++h) {
-    for (int t = 0; t < s.tokens; ++t) row(h, t, int64_t{h} * s.tokens + t);
-  }
+  parallel_for(int64_t{s.heads} * s.tokens, [&](int64_t i, int) {
+    row(static_cast<int>(i / s.tokens), static_cast<int>(i % s.tokens), i);
+  });
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "kernels/attention/paths.h"
 #include "kernels/attention/scratch.h"
 #include "kernels/pack/pack.h"
+#include "kernels/parallel.h"
 #include "kernels/requantize/requantize.h"
 
 namespace qnpu {
@@ -85,21 +86,16 @@ void scores_s16s8_s16(const int16_t* q, const int8_t* k_cache, const AttentionSh
   const AttentionShape s = shape;
   const Planes packed = planes(scratch, s, s.head_dim);
   const int keys = s.position + s.tokens;
-#pragma omp parallel
-  {
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < int64_t{s.heads} * s.tokens; ++row) {
-      const int64_t h = row / s.tokens, t = row % s.tokens;
-      pack_row_s16(q + (t * s.heads + h) * s.head_dim, s.head_dim, 8,
-                   packed.high + row * packed.stride, packed.low + row * packed.stride);
-    }
-#pragma omp for schedule(static, 1) collapse(2)
-    for (int g = 0; g < s.kv_heads; ++g) {
-      for (int c0 = 0; c0 < keys; c0 += kCols) {
-        score_block(packed, k_cache, s, g, c0, law, scores, isa);
-      }
-    }
-  }
+  parallel_for(int64_t{s.heads} * s.tokens, [&](int64_t row, int) {
+    const int64_t h = row / s.tokens, t = row % s.tokens;
+    pack_row_s16(q + (t * s.heads + h) * s.head_dim, s.head_dim, 8,
+                 packed.high + row * packed.stride, packed.low + row * packed.stride);
+  });
+  const int64_t blocks = (keys + kCols - 1) / kCols;
+  parallel_for(s.kv_heads * blocks, [&](int64_t i, int) {
+    score_block(packed, k_cache, s, static_cast<int>(i / blocks),
+                static_cast<int>(i % blocks) * kCols, law, scores, isa);
+  });
 }
 
 }  // namespace qnpu

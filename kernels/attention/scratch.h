@@ -10,7 +10,7 @@
 
 namespace qnpu {
 
-inline constexpr int kRowBlock = 32;  // query rows of a block of accumulators
+inline constexpr int kRowBlock = 64;  // query rows of a block of accumulators
 
 // Two planes of unsigned bytes, [H * T, stride] each, 64-byte aligned.
 struct Planes {

@@ -1,9 +1,8 @@
 // Rows of the mask's sum and of softmax. The exponentials of a row are kept in scratch between the
 // two passes.
-#include <omp.h>
-
 #include "kernels/attention/paths.h"
 #include "kernels/attention/scratch.h"
+#include "kernels/parallel.h"
 #include "kernels/vectorize.h"
 
 namespace qnpu {
@@ -39,11 +38,6 @@ QNPU_VECTORIZE void divide(const uint32_t* e, int n, uint64_t reciprocal, uint16
   for (int c = 0; c < n; ++c) p[c] = softmax_probability(e[c], r);
 }
 
-// Threads for which scratch holds a row of exponentials each.
-int softmax_threads(const AttentionShape& s) {
-  return std::clamp(s.heads * s.tokens / 2, 1, omp_get_max_threads());
-}
-
 }  // namespace
 
 size_t attention_scratch_bytes(const AttentionShape& s) {
@@ -55,11 +49,10 @@ size_t attention_scratch_bytes(const AttentionShape& s) {
 void mask_s16(const int16_t* scores, const AttentionShape& shape, AddLaw law,
               int32_t out_zero_point, int16_t* masked) {
   const AttentionShape s = shape;
-#pragma omp parallel for schedule(static, 1)
-  for (int64_t row = 0; row < int64_t{s.heads} * s.tokens; ++row) {
+  parallel_for(int64_t{s.heads} * s.tokens, [&](int64_t row, int) {
     const int seen = visible(s, static_cast<int>(row % s.tokens));
     mask_row(scores + row * s.context, seen, law, out_zero_point, masked + row * s.context);
-  }
+  });
 }
 
 void softmax_s16_u16(const int16_t* masked, const AttentionShape& shape, const uint32_t* exp_high,
@@ -68,15 +61,18 @@ void softmax_s16_u16(const int16_t* masked, const AttentionShape& shape, const u
     return softmax_s16_u16_reference(masked, shape, exp_high, exp_low, probabilities);
   }
   const AttentionShape s = shape;
-  auto* rows = reinterpret_cast<uint32_t*>(align64(scratch));
-#pragma omp parallel for schedule(static, 1) num_threads(softmax_threads(s))
-  for (int64_t row = 0; row < int64_t{s.heads} * s.tokens; ++row) {
+  auto* exponents = reinterpret_cast<uint32_t*>(align64(scratch));
+  const auto softmax_row = [&](int64_t row, int worker) {
     const int seen = visible(s, static_cast<int>(row % s.tokens));
     const int16_t* x = masked + row * s.context;
-    uint32_t* e = rows + omp_get_thread_num() * padded_k(s.context, 8);
+    uint32_t* e = exponents + worker * padded_k(s.context, 8);
     const uint64_t sum = exponentials(x, seen, row_max(x, seen), exp_high, exp_low, e);
     divide(e, seen, softmax_reciprocal(sum), probabilities + row * s.context);
-  }
+  };
+  const int64_t rows = int64_t{s.heads} * s.tokens;
+  if (max_threads() <= std::max<int64_t>(rows / 2, 1)) return parallel_for(rows, softmax_row);
+  // More threads than scratch has rows of exponentials.
+  for (int64_t row = 0; row < rows; ++row) softmax_row(row, 0);
 }
 
 }  // namespace qnpu

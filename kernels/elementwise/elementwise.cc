@@ -11,7 +11,7 @@
 namespace qnpu {
 namespace {
 
-constexpr int64_t kGrain = 16384;  // numbers per thread below which waking another costs more
+constexpr int64_t kGrain = 16384;  // numbers that a thread takes at once
 
 int8_t saturate8(int64_t v) { return static_cast<int8_t>(std::clamp<int64_t>(v, -128, 127)); }
 int16_t saturate16(int64_t v) {

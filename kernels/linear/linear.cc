@@ -11,6 +11,7 @@
 #include "kernels/linear/paths.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/pack/pack.h"
+#include "kernels/parallel.h"
 #include "kernels/requantize/requantize.h"
 
 namespace qnpu {
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kCols = kRequantCols;  // columns of a block
 constexpr int kRows = 64;            // rows of a block of accumulators
+constexpr int kPackedRows = 16;      // rows that a thread packs at once
 
 uint8_t* aligned(void* scratch) {
   return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);
@@ -93,13 +95,12 @@ void linear_s8(const int8_t* x, int m, const LinearWeights& w, int8_t* y, void* 
   if (isa == Isa::kReference) return linear_s8_reference(x, m, w, y);
   uint8_t* packed = aligned(scratch);
   const int64_t lda = padded_k(w.k, w.bits);
-#pragma omp parallel
-  {
-#pragma omp for schedule(static)
-    for (int i = 0; i < m; ++i) pack_row_s8(x + int64_t{i} * w.k, w.k, w.bits, packed + i * lda);
-#pragma omp for schedule(static)
-    for (int n0 = 0; n0 < w.n; n0 += kCols) columns_s8(packed, m, w, n0, y, isa);
-  }
+  parallel_ranges(m, kPackedRows, [&](int64_t i, int64_t end) {
+    for (; i < end; ++i) pack_row_s8(x + i * w.k, w.k, w.bits, packed + i * lda);
+  });
+  parallel_ranges(w.n, kCols, [&](int64_t n0, int64_t) {
+    columns_s8(packed, m, w, static_cast<int>(n0), y, isa);
+  });
 }
 
 void linear_s16(const int16_t* x, int m, const LinearWeights& w, int16_t* y, void* scratch,
@@ -108,15 +109,14 @@ void linear_s16(const int16_t* x, int m, const LinearWeights& w, int16_t* y, voi
   const int64_t lda = padded_k(w.k, w.bits);
   uint8_t* high = aligned(scratch);
   uint8_t* low = high + m * lda;
-#pragma omp parallel
-  {
-#pragma omp for schedule(static)
-    for (int i = 0; i < m; ++i) {
-      pack_row_s16(x + int64_t{i} * w.k, w.k, w.bits, high + i * lda, low + i * lda);
+  parallel_ranges(m, kPackedRows, [&](int64_t i, int64_t end) {
+    for (; i < end; ++i) {
+      pack_row_s16(x + i * w.k, w.k, w.bits, high + i * lda, low + i * lda);
     }
-#pragma omp for schedule(static)
-    for (int n0 = 0; n0 < w.n; n0 += kCols) columns_s16(high, low, m, w, n0, y, isa);
-  }
+  });
+  parallel_ranges(w.n, kCols, [&](int64_t n0, int64_t) {
+    columns_s16(high, low, m, w, static_cast<int>(n0), y, isa);
+  });
 }
 
 }  // namespace qnpu

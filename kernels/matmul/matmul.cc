@@ -1,6 +1,7 @@
 #include "kernels/matmul/matmul.h"
 
 #include "base/status.h"
+#include "kernels/matmul/paths.h"
 
 namespace qnpu {
 

@@ -41,9 +41,4 @@ inline int64_t a_index(int64_t k, int b_bits) {
 // On the calling thread.
 void matmul_u8s8_s32(const MatmulArgs& args, Isa isa);
 
-// The paths behind it.
-void matmul_u8s8_s32_reference(const MatmulArgs& args);
-void matmul_u8s8_s32_avx2(const MatmulArgs& args);
-void matmul_u8s8_s32_avx512vnni(const MatmulArgs& args);
-
 }  // namespace qnpu

@@ -54,8 +54,9 @@ TEST(Matmul, ReferenceByHand) {
 RC_GTEST_PROP(Matmul, EveryPathEqualsReference, (uint64_t seed)) {
   Random random(seed);
   const int bits = random.one_in(2) ? 8 : 4;
-  const int k = static_cast<int>(random.between(1, 150)) * 2;
-  const Case c = random_case(random, static_cast<int>(random.between(1, 11)),
+  const int k =
+      static_cast<int>(random.one_in(4) ? random.between(240, 700) : random.between(1, 150)) * 2;
+  const Case c = random_case(random, static_cast<int>(random.between(1, 22)),
                              static_cast<int>(random.between(1, 40)), k, bits);
   const auto expected = product(c, Isa::kReference);
   for (Isa isa : fast_isas()) RC_ASSERT(product(c, isa) == expected);
@@ -64,8 +65,10 @@ RC_GTEST_PROP(Matmul, EveryPathEqualsReference, (uint64_t seed)) {
 TEST(Matmul, OddKOfEightBits) {
   Random random(3);
   for (int k = 1; k < 200; k += 7) {
-    const Case c = random_case(random, 5, 3, k, 8);
-    for (Isa isa : fast_isas()) ASSERT_EQ(product(c, isa), product(c, Isa::kReference)) << k;
+    for (int m : {5, 13}) {
+      const Case c = random_case(random, m, 3, k, 8);
+      for (Isa isa : fast_isas()) ASSERT_EQ(product(c, isa), product(c, Isa::kReference)) << k;
+    }
   }
 }
 
@@ -73,12 +76,13 @@ TEST(Matmul, OddKOfEightBits) {
 // path.
 TEST(Matmul, ExtremesAtTheLargestK) {
   for (int bits : {8, 4}) {
-    Case c{1, 1, kMaxMatmulK, bits, {}, {}, kMaxMatmulK, int64_t{kMaxMatmulK} * bits / 8};
-    c.a.assign(c.lda, 255);
-    c.b.assign(c.ldb, bits == 8 ? 0x80 : 0x88);
-    const int64_t expected = int64_t{kMaxMatmulK} * 255 * (bits == 8 ? -128 : -8);
-    EXPECT_EQ(product(c, Isa::kReference)[0], expected);
-    for (Isa isa : fast_isas()) EXPECT_EQ(product(c, isa)[0], expected) << isa_name(isa);
+    for (int m : {1, 12}) {
+      Case c{m, 1, kMaxMatmulK, bits, {}, {}, kMaxMatmulK, int64_t{kMaxMatmulK} * bits / 8};
+      c.a.assign(m * c.lda, 255);
+      c.b.assign(c.ldb, bits == 8 ? 0x80 : 0x88);
+      const int64_t expected = int64_t{kMaxMatmulK} * 255 * (bits == 8 ? -128 : -8);
+      for (Isa isa : all_isas()) EXPECT_EQ(product(c, isa)[m - 1], expected) << isa_name(isa);
+    }
   }
 }
 

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/matmul/matmul.h"
+#include "kernels/matmul/paths.h"
 
 namespace qnpu {
 namespace {

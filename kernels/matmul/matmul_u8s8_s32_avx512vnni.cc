@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "kernels/matmul/matmul.h"
+#include "kernels/matmul/paths.h"
 
 namespace qnpu {
 namespace {
@@ -101,6 +101,7 @@ void matmul(const MatmulArgs& x) {
 }  // namespace
 
 void matmul_u8s8_s32_avx512vnni(const MatmulArgs& x) {
+  if (x.m >= kMinColumnsRows) return matmul_columns_u8s8_s32_avx512vnni(x);
   x.b_bits == 4 ? matmul<4>(x) : matmul<8>(x);
 }
 

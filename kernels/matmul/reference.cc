@@ -1,4 +1,4 @@
-#include "kernels/matmul/matmul.h"
+#include "kernels/matmul/paths.h"
 
 namespace qnpu {
 namespace {

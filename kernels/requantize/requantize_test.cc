@@ -11,12 +11,6 @@
 namespace qnpu {
 namespace {
 
-std::vector<Isa> all_isas() {
-  auto isas = fast_isas();
-  isas.push_back(Isa::kReference);
-  return isas;
-}
-
 Requant random_law(Random& random, bool wide) {
   const double m = std::ldexp(1.0 + random.between(0, 65535) / 65536.0,
                               static_cast<int>(random.between(-29, 5)));
