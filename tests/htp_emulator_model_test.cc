@@ -1,7 +1,10 @@
 // Our reference kernels against the emulator of Qualcomm's HTP (onnxruntime-qnn): npu/htp makes the
 // cases, here they are recomputed. Equal means ==; the rest has the tolerance that docs/numerics.md
 // states. Needs the Python packages of scripts/requirements-test.txt; without them it fails.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -25,8 +28,21 @@ std::string python() {
   return wish != nullptr ? wish : QNPU_SOURCE_DIR "/.venv/bin/python";
 }
 
+// One process at a time makes the cases.
+class FileLock {
+ public:
+  explicit FileLock(const char* path) : file_(open(path, O_CREAT | O_RDWR, 0644)) {
+    flock(file_, LOCK_EX);
+  }
+  ~FileLock() { close(file_); }
+
+ private:
+  int file_;
+};
+
 // The folder of cases, made when it is missing or older than the scripts that make it.
 fs::path case_folder() {
+  const FileLock lock("htp_cases.lock");
   const fs::path folder = fs::current_path() / "htp_cases";
   const fs::path source = fs::path(QNPU_SOURCE_DIR) / "npu/htp";
   const bool fresh = fs::exists(folder) &&
