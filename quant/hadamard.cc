@@ -3,11 +3,11 @@
 #include <array>
 #include <cmath>
 #include <numbers>
-#include <random>
 #include <string_view>
 #include <vector>
 
 #include "base/status.h"
+#include "quant/random.h"
 
 namespace qnpu {
 namespace {
@@ -169,20 +169,14 @@ Tensor product(int n) {
   return {};
 }
 
-// ---- Random numbers that are the same everywhere ----------------------------------------------
-
-// In (0, 1); the standard fixes the engine's numbers, but not those of its distributions.
-double uniform(std::mt19937_64& engine) {
-  return (static_cast<double>(engine() >> 12) + 0.5) * std::ldexp(1.0, -52);
-}
-
+// By the method of Box and Muller.
 Tensor gaussian(int n, uint64_t seed) {
-  std::mt19937_64 engine(seed);
+  Random random(seed);
   Tensor values = torch::empty({n, n}, torch::kFloat64);
   double* out = values.data_ptr<double>();
-  for (int64_t i = 0; i < values.numel(); ++i) {  // Box-Muller
-    const double radius = std::sqrt(-2.0 * std::log(uniform(engine)));
-    out[i] = radius * std::cos(2.0 * std::numbers::pi * uniform(engine));
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    const double radius = std::sqrt(-2.0 * std::log(1.0 - random.uniform()));
+    out[i] = radius * std::cos(2.0 * std::numbers::pi * random.uniform());
   }
   return values;
 }
@@ -208,9 +202,9 @@ Tensor hadamard(int n) {
 }
 
 Tensor random_hadamard(int n, uint64_t seed) {
-  std::mt19937_64 engine(seed);
+  Random random(seed);
   Tensor signs = torch::empty({n, 1}, torch::kFloat64);
-  for (int i = 0; i < n; ++i) signs[i] = (engine() >> 63) != 0 ? -1.0 : 1.0;
+  for (int i = 0; i < n; ++i) signs[i] = random.below(2) != 0 ? -1.0 : 1.0;
   return signs * hadamard(n);
 }
 

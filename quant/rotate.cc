@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "quant/float_model.h"
 #include "quant/hadamard.h"
+#include "quant/random.h"
 
 namespace qnpu {
 namespace {
@@ -38,7 +39,9 @@ torch::Tensor bias_times(const torch::Tensor& bias, const torch::Tensor& r) {
 }
 
 // Independent streams of one seed.
-uint64_t stream(uint64_t seed, uint64_t index) { return seed * 0x9E3779B97F4A7C15u + index; }
+uint64_t stream(uint64_t seed, uint64_t index) {
+  return Random(Random(seed).next() ^ index).next();
+}
 
 torch::Tensor make_rotation(Rotation kind, int n, uint64_t seed) {
   return kind == Rotation::kHadamard ? random_hadamard(n, seed) : random_orthogonal(n, seed);

@@ -12,11 +12,15 @@ namespace {
 constexpr int64_t kChunkElements = int64_t{1} << 24;
 constexpr int kFirstRopeRows = 2048;
 
-// y = gamma * x / sqrt(mean(x^2) + eps), for each of `heads` parts of a row.
+// y = gamma * x / sqrt(mean(x^2) + eps), for each of `heads` parts of a row. A bf16 row is
+// normalised in fp32 and rounded before gamma, as transformers does.
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& gamma, int heads, double eps) {
   const torch::Tensor parts = x.unflatten(-1, {heads, x.size(-1) / heads});
-  const torch::Tensor mean_square = parts.square().mean(-1, /*keepdim=*/true);
-  return (parts * torch::rsqrt(mean_square + eps) * gamma).flatten(-2);
+  const auto wide_type = x.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const torch::Tensor wide = parts.to(wide_type);
+  const torch::Tensor mean_square = wide.square().mean(-1, /*keepdim=*/true);
+  const torch::Tensor normalised = wide * torch::rsqrt(mean_square + eps);
+  return (normalised.to(x.scalar_type()) * gamma).flatten(-2);
 }
 
 // Per head [a, b] -> [-b, a].
@@ -52,7 +56,6 @@ Simulator::Simulator(const FloatModel& model, const Graph& graph, torch::ScalarT
     : model_(model),
       graph_(graph),
       dtype_(dtype),
-      value_dtype_(dtype == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32),
       last_use_(last_uses(graph)),
       head_(last_linear(graph)),
       caches_(graph.sites.size()) {
@@ -69,7 +72,7 @@ torch::Tensor Simulator::forward(const torch::Tensor& tokens, const SiteHook& ho
   const Node& embedding = graph_.nodes.front();
   QNPU_ASSERT(embedding.op == Op::kEmbedding);
   const torch::Tensor table = weight(graph_.site(embedding.weight).name);
-  const torch::Tensor rows = torch::embedding(table, tokens).to(value_dtype_);
+  const torch::Tensor rows = torch::embedding(table, tokens);
   values[embedding.out] = hook ? hook(embedding.out, rows) : rows;
   run(1, head_, values, hook);
   position_ += static_cast<int>(tokens.size(1));
@@ -81,7 +84,8 @@ torch::Tensor Simulator::logits(const torch::Tensor& hidden, const SiteHook& hoo
   Values values(graph_.sites.size());
   values[graph_.nodes[head_].in[0]] = hidden;
   run(head_, static_cast<int>(graph_.nodes.size()), values, hook);
-  return values[graph_.nodes.back().out];
+  const torch::Tensor& logits = values[graph_.nodes.back().out];
+  return dtype_ == torch::kBFloat16 ? logits.to(torch::kFloat32) : logits;
 }
 
 void Simulator::reset() {
@@ -165,7 +169,7 @@ torch::Tensor Simulator::evaluate(const Node& node, const Values& values, Heads 
   const torch::Tensor& in = values[node.in[0]];
   switch (node.op) {
     case Op::kRmsNorm:
-      return rms_norm(in, weight(graph_.site(node.weight).name).to(value_dtype_), node.heads,
+      return rms_norm(in, weight(graph_.site(node.weight).name), node.heads,
                       graph_.config.rms_norm_eps);
     case Op::kLinear:
       return linear(node, in);
@@ -205,7 +209,7 @@ torch::Tensor Simulator::append(const Node& node, const torch::Tensor& rows, con
 torch::Tensor Simulator::linear(const Node& node, const torch::Tensor& in) const {
   const torch::Tensor bias = node.bias ? weight(node.name + ".bias") : torch::Tensor();
   const torch::Tensor w = weight(graph_.site(node.weight).name);
-  return torch::linear(in.to(dtype_), w, bias).to(value_dtype_);
+  return torch::linear(in, w, bias);
 }
 
 // scores[b, h, t, c] = attention_scale * q[b, t, h] . k[b, c, h / group]
@@ -214,7 +218,7 @@ torch::Tensor Simulator::scores(const Node& node, const Values& values, Heads he
   const torch::Tensor keys = cached_heads(values[node.in[1]], heads);
   const torch::Tensor queries =
       q.unflatten(-1, {node.heads, q.size(-1) / node.heads}).narrow(2, heads.first, heads.count);
-  torch::Tensor out = matmul(queries.transpose(1, 2), keys.transpose(2, 3));
+  torch::Tensor out = torch::matmul(queries.transpose(1, 2), keys.transpose(2, 3));
   if (model_.attention_scale != 1.0) out = out * model_.attention_scale;
   if (out.size(2) == 1) return out;  // the newest token sees everything
   return torch::where(visible(out.size(2), out.size(3)), out, out.narrow(3, 0, 1));
@@ -229,7 +233,7 @@ torch::Tensor Simulator::softmax(const torch::Tensor& scores) const {
 // Probabilities [B, h, T, C] times values -> [B, T, h * head_dim].
 torch::Tensor Simulator::context(const Node& node, const Values& values, Heads heads) const {
   const torch::Tensor v = cached_heads(values[node.in[1]], heads);
-  return matmul(values[node.in[0]], v).transpose(1, 2).flatten(2);
+  return torch::matmul(values[node.in[0]], v).transpose(1, 2).flatten(2);
 }
 
 // The cache's rows as the given query heads see them: [B, C, cols] -> [B, h, C, head_dim].
@@ -248,10 +252,6 @@ torch::Tensor Simulator::visible(int64_t t, int64_t c) const {
   return torch::ones({t, c}, torch::kBool).tril(c - t);
 }
 
-torch::Tensor Simulator::matmul(const torch::Tensor& a, const torch::Tensor& b) const {
-  return torch::matmul(a.to(dtype_), b.to(dtype_)).to(value_dtype_);
-}
-
 torch::Tensor Simulator::weight(const std::string& name) const {
   const auto own = weights_.find(name);
   if (own != weights_.end()) return own->second;
@@ -266,7 +266,7 @@ torch::Tensor Simulator::weight(const std::string& name) const {
 torch::Tensor Simulator::rope_rows(const std::string& name, int64_t t) const {
   const auto own = weights_.find(name);
   const torch::Tensor& table = own != weights_.end() ? own->second : rope_.at(name);
-  return table.narrow(0, position_, t).to(value_dtype_);
+  return table.narrow(0, position_, t);
 }
 
 // Tables for at least `positions`: cos and sin of position * inverse frequency, made in fp64.
@@ -277,8 +277,8 @@ void Simulator::extend_rope(int positions) {
   const torch::Tensor frequencies =
       torch::tensor(rope_inverse_frequencies(graph_.config), torch::kFloat64);
   const torch::Tensor angles = torch::outer(torch::arange(wanted, torch::kFloat64), frequencies);
-  rope_["rope.cos"] = angles.cos().to(value_dtype_);
-  rope_["rope.sin"] = angles.sin().to(value_dtype_);
+  rope_["rope.cos"] = angles.cos().to(dtype_);
+  rope_["rope.sin"] = angles.sin().to(dtype_);
 }
 
 }  // namespace qnpu

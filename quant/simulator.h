@@ -15,7 +15,7 @@
 namespace qnpu {
 
 // Called after every node with the site it wrote and its value; the walk goes on with what is
-// returned. Empty: identity. Values are fp32 (fp64 in a fp64 simulator):
+// returned. Empty: identity. Values have the simulator's type:
 //
 //   kActivation        [B, T, cols]; the logits' sites [rows, V]
 //   kScores            [B, h, T, C] for a chunk of h of the H query heads, C = positions so far. A
@@ -31,8 +31,9 @@ using SiteHook = std::function<torch::Tensor(int site, const torch::Tensor& valu
 
 class Simulator {
  public:
-  // `dtype` is that of weights and matrix products: kFloat32; kBFloat16, where all else is fp32; or
-  // kFloat64, where all is fp64. References must stay alive.
+  // `dtype` is that of weights and values: kFloat32; kFloat64, to tell rounding from mistakes; or
+  // kBFloat16, which rounds where transformers rounds in bf16 (a hook then sees bf16 values, too
+  // coarse for 16-bit sites: calibrate in fp32). References must stay alive.
   Simulator(const FloatModel& model, const Graph& graph, torch::ScalarType dtype = torch::kFloat32);
 
   // tokens [B, T] int64, appended to the KV cache. Returns the final norm's output [B, T, D] (input
@@ -40,7 +41,8 @@ class Simulator {
   // heads at a time. Error: a token outside the vocabulary, more positions than the model has.
   torch::Tensor forward(const torch::Tensor& tokens, const SiteHook& hook = {});
 
-  // Logits [rows, V] in fp32 (fp64) of hidden rows [rows, D]; call it by chunks of rows.
+  // Logits [rows, V] in fp32 (fp64 if the simulator is) of hidden rows [rows, D]; call it by chunks
+  // of rows.
   torch::Tensor logits(const torch::Tensor& hidden, const SiteHook& hook = {});
 
   void reset();  // empty KV cache
@@ -69,15 +71,13 @@ class Simulator {
   torch::Tensor context(const Node& node, const Values& values, Heads heads) const;
   torch::Tensor cached_heads(const torch::Tensor& cache, Heads heads) const;
   torch::Tensor visible(int64_t t, int64_t c) const;
-  torch::Tensor matmul(const torch::Tensor& a, const torch::Tensor& b) const;
   torch::Tensor weight(const std::string& name) const;
   torch::Tensor rope_rows(const std::string& name, int64_t t) const;
   void extend_rope(int positions);
 
   const FloatModel& model_;
   const Graph& graph_;
-  torch::ScalarType dtype_;                       // of weights and matrix products
-  torch::ScalarType value_dtype_;                 // of everything else
+  torch::ScalarType dtype_;                       // of weights and values
   std::map<std::string, torch::Tensor> weights_;  // casts and replacements; others are the model's
   std::map<std::string, torch::Tensor> rope_;     // "rope.cos", "rope.sin" [P, head_dim / 2]
   std::vector<int> last_use_;                     // by site: the last node that reads it
