@@ -1,6 +1,7 @@
 // Text to token ids and back, from a Hugging Face `tokenizer.json`: byte-level BPE with its
 // pre-tokenizer expressions (GPT-2, Llama 3, Qwen, SmolLM families) and byte-fallback BPE
-// (Llama 2 family). Ids equal those of the `tokenizers` library.
+// (Llama 2 family). Ids equal those of the `tokenizers` library. (Characters newer than Unicode 14,
+// the version of PCRE2 and utf8proc here, may be split differently.)
 #pragma once
 
 #include <filesystem>

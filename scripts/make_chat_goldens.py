@@ -13,20 +13,24 @@ import transformers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent / "testdata" / "chat"
 
-CHATML_LOOP = ("{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-               "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+CHATML_LOOP = (
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 
 
 def chatml_with_default(system):
-    return ("{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
-            "{{ '<|im_start|>system\\n" + system + "<|im_end|>\\n' }}{% endif %}" + CHATML_LOOP)
+    return (
+        "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+        "{{ '<|im_start|>system\\n" + system + "<|im_end|>\\n' }}{% endif %}" + CHATML_LOOP
+    )
 
 
 # The default stands in a branch of its own; before it, a branch for tools opens a system part too.
 QWEN25 = """
 {%- if tools %}
     {{- '<|im_start|>system\\n' }}
-    {{- messages[0]['content'] if messages[0]['role'] == 'system' else 'You are a careful helper.' }}
+    {{- messages[0]['content'] if messages[0]['role'] == 'system' else 'You are a helper.' }}
     {{- '<|im_end|>\\n' }}
 {%- elif messages[0]['role'] == 'system' %}
     {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
@@ -60,12 +64,14 @@ QWEN3 = """
         {%- set thoughts = '' %}
         {%- set content = message.content %}
         {%- if '</think>' in content %}
-            {%- set thoughts = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+            {%- set thoughts = content.split('</think>')[0].rstrip('\\n') %}
+            {%- set thoughts = thoughts.split('<think>')[-1].lstrip('\\n') %}
             {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
         {%- endif %}
         {{- '<|im_start|>assistant\\n' }}
         {%- if loop.index0 > ns.question and (loop.last or thoughts) %}
-            {{- '<think>\\n' + thoughts.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') }}
+            {{- '<think>\\n' + thoughts.strip('\\n') + '\\n</think>\\n\\n' }}
+            {{- content.lstrip('\\n') }}
         {%- else %}
             {{- content }}
         {%- endif %}
@@ -82,12 +88,14 @@ QWEN3 = """
 {%- endif %}
 """
 
-LLAMA3 = ("{% for message in messages %}"
-          "{% set part = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'"
-          " + message['content'] | trim + '<|eot_id|>' %}"
-          "{% if loop.first %}{% set part = bos_token + part %}{% endif %}{{ part }}{% endfor %}"
-          "{% if add_generation_prompt %}"
-          "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}")
+LLAMA3 = (
+    "{% for message in messages %}"
+    "{% set part = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'"
+    " + message['content'] | trim + '<|eot_id|>' %}"
+    "{% if loop.first %}{% set part = bos_token + part %}{% endif %}{{ part }}{% endfor %}"
+    "{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+)
 
 LLAMA32 = """{{- bos_token }}
 {%- if not date_string is defined %}
@@ -109,8 +117,8 @@ LLAMA32 = """{{- bos_token }}
 {{- system_message }}
 {{- "<|eot_id|>" }}
 {%- for message in messages %}
-    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim }}
-    {{- '<|eot_id|>' }}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}
+    {{- message['content'] | trim + '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
@@ -136,15 +144,29 @@ def message(role, content):
 CHATS = {
     "question": [message("user", "What is 2 + 2?")],
     "system and question": [message("system", " Be short. \n"), message("user", "  Hi\n\n")],
-    "history": [message("user", "Hi"), message("assistant", "Hello!\n"), message("user", "'Quoted' é 🙂")],
-    "thoughts": [message("system", "S"), message("user", "a"),
-                 message("assistant", "<think>\nhm\n</think>\n\nb"), message("user", "c")],
+    "history": [
+        message("user", "Hi"),
+        message("assistant", "Hello!\n"),
+        message("user", "'Quoted' é 🙂"),
+    ],
+    "thoughts": [
+        message("system", "S"),
+        message("user", "a"),
+        message("assistant", "<think>\nhm\n</think>\n\nb"),
+        message("user", "c"),
+    ],
     "open answer": [message("user", "a"), message("assistant", "\nb")],
-    "open answers with thoughts": [message("user", "a"), message("assistant", "<think>\nx\n\n</think>\nb"),
-                                   message("assistant", "\nplain"),
-                                   message("assistant", "<think>y</think>\n\nc")],
-    "tool answer": [message("user", "a"), message("assistant", "<think>t</think>b"),
-                    message("user", "<tool_response>1</tool_response>")],
+    "open answers with thoughts": [
+        message("user", "a"),
+        message("assistant", "<think>\nx\n\n</think>\nb"),
+        message("assistant", "\nplain"),
+        message("assistant", "<think>y</think>\n\nc"),
+    ],
+    "tool answer": [
+        message("user", "a"),
+        message("assistant", "<think>t</think>b"),
+        message("user", "<tool_response>1</tool_response>"),
+    ],
     "no question": [message("system", "S"), message("assistant", "<think>t</think>b")],
 }
 
@@ -152,12 +174,21 @@ CHATS = {
 def main():
     ROOT.mkdir(parents=True, exist_ok=True)
     shell = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=shell, bos_token="<|begin_of_text|>")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=shell, bos_token="<|begin_of_text|>"
+    )
     cases = {}
     for name, template in TEMPLATES.items():
-        prompts = {chat: tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=True,
-            date_string="26 Jul 2024") for chat, messages in CHATS.items()}
+        prompts = {
+            chat: tokenizer.apply_chat_template(
+                messages,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+                date_string="26 Jul 2024",
+            )
+            for chat, messages in CHATS.items()
+        }
         cases[name] = {"template": template, "prompts": prompts}
     text = json.dumps({"chats": CHATS, "cases": cases}, ensure_ascii=False, indent=1) + "\n"
     (ROOT / "chat.json").write_text(text, encoding="utf-8")
