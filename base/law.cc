@@ -10,7 +10,7 @@ namespace {
 
 // floor(log2 x) without libm's rounding: frexp is exact.
 int floor_log2(double x) {
-  int exponent;
+  int exponent = 0;
   std::frexp(x, &exponent);
   return exponent - 1;
 }

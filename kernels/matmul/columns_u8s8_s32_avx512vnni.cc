@@ -96,7 +96,7 @@ void tile(const MatmulArgs& x, int m, int n, Part part, const Columns& columns) 
   for (int g = 0; g < part.groups; ++g) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-      int32_t four;
+      int32_t four = 0;
       std::memcpy(&four, a + i * x.lda + 4 * g, 4);
       const __m512i lhs = _mm512_set1_epi32(four);
       sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], lhs, columns.group[g][0]);
