@@ -1,6 +1,6 @@
-// The walk over the nodes: one kernel call each. It allocates nothing, throws nothing, locks nothing
-// and computes with integers only (scripts/check-no-float looks at the compiled code). Threads are
-// the kernels' own (kernels/parallel.h).
+// The walk over the nodes: one kernel call each. It allocates nothing, throws nothing, locks
+// nothing and computes with integers only (scripts/check-no-float looks at the compiled code).
+// Threads are the kernels' own (kernels/parallel.h).
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // Nothing is allocated while a session runs: every operator new of this program is counted. (Memory
-// taken by malloc directly is not seen; kernels and the walk do not call it. The kernels' threads are
-// made in the first call.)
+// taken by malloc directly is not seen; kernels and the walk do not call it. The kernels' threads
+// are made in the first call.)
 #include <gtest/gtest.h>
 
 #include <atomic>
