@@ -26,7 +26,7 @@ std::vector<JsonPart> JsonPart::list(const char* key) const {
   if (!part.value_->is_array()) part.fail_here("is not a list");
   std::vector<JsonPart> parts;
   for (size_t i = 0; i < part.value_->size(); ++i) {
-    parts.push_back({(*part.value_)[i], fmt::format("{}[{}]", part.where_, i)});
+    parts.emplace_back((*part.value_)[i], fmt::format("{}[{}]", part.where_, i));
   }
   return parts;
 }

@@ -32,7 +32,7 @@ Normalizer make_normalizer(const JsonPart& part) {
   }
   if (kind == "Sequence") return make_sequence(part);
   if (kind == "Prepend") {
-    return [prefix = part.text("prepend")](std::string text) {
+    return [prefix = part.text("prepend")](const std::string& text) {
       return text.empty() ? text : prefix + text;
     };
   }

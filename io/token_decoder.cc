@@ -36,7 +36,7 @@ void decode_bytes(Tokens& tokens) {
 void fuse(Tokens& tokens) {
   std::string whole;
   for (const std::string& token : tokens) whole += token;
-  tokens.assign(1, std::move(whole));
+  tokens = {std::move(whole)};
 }
 
 // Up to `start` and `stop` copies of `content` off each token's ends.
