@@ -115,7 +115,7 @@ class Freezer {
       signal += static_cast<double>(from[i]) * from[i];
       noise += (from[i] - scale * q[i]) * (from[i] - scale * q[i]);
     }
-    reports_[table.name] = {16, sqnr_db(signal, noise)};
+    reports_[table.name] = {16, power_ratio_db(signal, noise)};
     store_.add(table.name, "I16", values.sizes().vec(), q);
   }
 
@@ -166,9 +166,10 @@ class Freezer {
   void store_linear(const Node& node, Site& w, const LinearToFreeze& linear) {
     FrozenLinear frozen = freeze_linear(linear);
     const int64_t n = w.rows;
-    reports_[w.name] = {linear.weight_bits,
-                        sqnr_db(sum_of_squares(linear.weight),
-                                weight_error(linear.weight, frozen.scale.data(), frozen.q.data()))};
+    reports_[w.name] = {
+        linear.weight_bits,
+        power_ratio_db(sum_of_squares(linear.weight),
+                       weight_error(linear.weight, frozen.scale.data(), frozen.q.data()))};
     if (linear.weight_bits == 4) {
       store_.add(w.name, "U8", {n, w.cols / 2}, pack_nibbles(frozen.q));
     } else {

@@ -141,7 +141,7 @@ double SiteStatistics::mean_squared_error(double scale, int zero_point, IntegerR
   return std::max(0.0, total * scale * scale / static_cast<double>(histogram_count_));
 }
 
-double sqnr_db(double mean_square, double mean_squared_error) {
+double power_ratio_db(double mean_square, double mean_squared_error) {
   if (!(mean_square > 0.0)) return 0.0;
   if (!(mean_squared_error > 0.0)) return 200.0;
   return std::min(200.0, 10.0 * std::log10(mean_square / mean_squared_error));

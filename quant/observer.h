@@ -58,6 +58,6 @@ class SiteStatistics {
 };
 
 // 10 log10(signal / noise); 200 if there is no noise, 0 if there is no signal.
-double sqnr_db(double mean_square, double mean_squared_error);
+double power_ratio_db(double mean_square, double mean_squared_error);
 
 }  // namespace qnpu

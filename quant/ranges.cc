@@ -15,7 +15,7 @@ double smallest_scale(DType dtype) { return bitwidth(dtype) <= 8 ? 1e-4 / 255 : 
 // The argument in {1, r, r^2, ...} with the least cost, refined between its neighbours. The first
 // of equal costs wins, so that the widest interval is kept where it does not matter.
 double best_factor(const std::function<double(double)>& cost) {
-  constexpr double kRatio = 0.957603280698573700;  // 2^(-1/16)
+  constexpr double kRatio = 0.978572062087700;  // 2^(-1/32)
   double best = 1.0;
   double best_cost = cost(1.0);
   const auto consider = [&](double factor) {
@@ -26,7 +26,7 @@ double best_factor(const std::function<double(double)>& cost) {
     }
   };
   double factor = 1.0;
-  for (int i = 0; i < 12 * 16; ++i) consider(factor *= kRatio);
+  for (int i = 0; i < 10 * 32; ++i) consider(factor *= kRatio);
   const double center = best;
   for (int i = -7; i <= 7; ++i) consider(std::min(1.0, center * (1.0 + i * (1.0 - kRatio) / 8)));
   return best;

@@ -25,7 +25,7 @@ nlohmann::json site_report(const Graph& graph, const std::vector<SiteStatistics>
                     {"max", seen.max()},
                     {"mean", seen.mean()},
                     {"sigma", seen.sigma()},
-                    {"sqnr", sqnr_db(seen.mean_square(), noise)}});
+                    {"sqnr", power_ratio_db(seen.mean_square(), noise)}});
     }
     sites.push_back(std::move(entry));
   }

@@ -14,6 +14,7 @@ namespace {
 constexpr int kLanes = 8;
 constexpr int kCandidates = 80;
 constexpr float kSmallestClip = 0.3f;
+constexpr int64_t kWorthThreads = 1 << 16;  // weights; below, threads cost more than they save
 
 // Nearest integer, halves to even, for |x| < 2^22: the sum's last bit is one, so the hardware's own
 // rounding does it. Vectorises on every instruction set.
@@ -106,7 +107,7 @@ int weight_qmax(int bits) {
 void weight_scales(WeightRows rows, const QuantSpec& spec, bool rotated, float* scale) {
   const Observer observer = resolve_observer(spec, rotated);
   const auto qmax = static_cast<float>(weight_qmax(spec.bitwidth));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows.n * rows.k > kWorthThreads)
   for (int64_t r = 0; r < rows.n; ++r) {
     scale[r] = row_scale(rows.data + r * rows.k, rows.k, observer, spec.percentile, qmax);
   }
@@ -114,7 +115,7 @@ void weight_scales(WeightRows rows, const QuantSpec& spec, bool rotated, float* 
 
 void round_weights(WeightRows rows, const float* scale, int bits, int8_t* q) {
   const auto qmax = static_cast<float>(weight_qmax(bits));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows.n * rows.k > kWorthThreads)
   for (int64_t r = 0; r < rows.n; ++r) {
     const float* w = rows.data + r * rows.k;
     int8_t* out = q + r * rows.k;
@@ -128,7 +129,7 @@ void round_weights(WeightRows rows, const float* scale, int bits, int8_t* q) {
 
 double weight_error(WeightRows rows, const float* scale, const int8_t* q) {
   std::vector<double> errors(static_cast<size_t>(rows.n));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows.n * rows.k > kWorthThreads)
   for (int64_t r = 0; r < rows.n; ++r) {
     for (int64_t i = r * rows.k; i < (r + 1) * rows.k; ++i) {
       const double d = static_cast<double>(rows.data[i]) - static_cast<double>(scale[r]) * q[i];

@@ -1,0 +1,243 @@
+// The pipeline on the tiny models: what an artifact holds, that it is the same bytes every time,
+// and that errors and stops leave nothing behind.
+#include "quant/quantize.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "io/files.h"
+#include "io/test_folder.h"
+#include "model/artifact.h"
+#include "quant/calibrate.h"
+#include "quant/freeze_laws.h"
+#include "quant/sample_text.h"
+#include "quant/test_models.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+Recipe recipe_of(const std::string& name) {
+  return load_recipe(source_folder() / "recipes" / (name + ".json"));
+}
+
+// English text of the repository, longer than any window here.
+fs::path some_text() { return source_folder() / "LICENSE"; }
+
+QuantizeOptions options_for(const std::string& model, const fs::path& out) {
+  QuantizeOptions options;
+  options.model = tiny_model_folder(model);
+  options.recipe = recipe_of("w4a8kv8");
+  options.calibration = some_text();
+  options.samples = 2;
+  options.length = 48;
+  options.out = out;
+  return options;
+}
+
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    files[entry.path().filename()] = read_file(entry.path());
+  }
+  return files;
+}
+
+class QuantizeTest : public testing::TestWithParam<std::string> {};
+
+void expect_snapped(double m, const std::string& what) {
+  EXPECT_NEAR(m / snap_multiplier(m), 1.0, 1e-7) << what;
+}
+
+double scale_at(const Artifact& artifact, int site) { return scale_of(artifact.graph, site); }
+
+void check_linear(const Artifact& artifact, const Node& node) {
+  const double x = scale_at(artifact, node.in[0]);
+  const double y = scale_at(artifact, node.out);
+  const auto scales =
+      artifact.tensors.at(artifact.graph.site(node.weight).name + ".scale").as<float>();
+  const auto mantissas = artifact.tensors.at(node.name + ".multiplier").as<int32_t>();
+  const bool wide = bitwidth(artifact.graph.site(node.out).qparams.dtype) == 16;
+  for (size_t n = 0; n < scales.size(); ++n) {
+    const double m = x * scales[n] / y;
+    expect_snapped(m, node.name);
+    const double snapped = snap_multiplier(m);
+    ASSERT_EQ(mantissas[n], (wide ? make_requant16(snapped) : make_requant8(snapped)).mantissa);
+  }
+}
+
+void check_product(const Artifact& artifact, const Node& node) {
+  const double m = scale_at(artifact, node.in[0]) * scale_at(artifact, node.in[1]) /
+                   scale_at(artifact, node.out);
+  expect_snapped(m, node.name);
+  const Requant expected = make_requant16(snap_multiplier(m));
+  ASSERT_TRUE(std::holds_alternative<Requant>(node.law)) << node.name;
+  EXPECT_EQ(std::get<Requant>(node.law).mantissa, expected.mantissa);
+  EXPECT_EQ(std::get<Requant>(node.law).shift, expected.shift);
+}
+
+// From the artifact alone: every multiplier has 12 significant bits, ties are exact in float32.
+TEST_P(QuantizeTest, MultipliersAreSnappedAndTiesExact) {
+  for (const char* recipe : {"w4a8kv8", "w4a16kv8", "w8a8kv8", "w4a8kv8-norot"}) {
+    const TestFolder folder;
+    QuantizeOptions options = options_for(GetParam(), folder.path() / "out");
+    options.recipe = recipe_of(recipe);
+    quantize(options);
+    const auto artifact = load_artifact(options.out);
+    for (const Node& node : artifact->graph.nodes) {
+      if (node.op == Op::kLinear) check_linear(*artifact, node);
+      if (node.op == Op::kScores || node.op == Op::kContext) check_product(*artifact, node);
+    }
+    for (size_t i = 0; i < artifact->graph.sites.size(); ++i) {
+      const Site& site = artifact->graph.sites[i];
+      if (site.role == Role::kWeight) continue;
+      const TieRoot root = tie_root(artifact->graph, static_cast<int>(i));
+      EXPECT_EQ(scale_at(*artifact, static_cast<int>(i)),
+                scale_at(*artifact, root.site) * root.ratio)
+          << site.name;
+    }
+  }
+}
+
+TEST_P(QuantizeTest, ReportNamesEverySiteAndWeight) {
+  const TestFolder folder;
+  const QuantizeOptions options = options_for(GetParam(), folder.path() / "out");
+  const QuantizeResult result = quantize(options);
+  EXPECT_EQ(result.calibration_windows, 2);
+  EXPECT_EQ(result.calibration_tokens, 96);
+  EXPECT_GT(result.peak_bytes, 0);
+  EXPECT_GT(result.size_bytes, 0);
+  for (const char* step : {"load", "rotate", "calibrate", "freeze", "total"}) {
+    EXPECT_TRUE(result.seconds.count(step)) << step;
+  }
+  const auto artifact = load_artifact(options.out);
+  const nlohmann::json report = read_json(options.out / "report.json");
+  std::set<std::string> names;
+  for (const auto& site : report["sites"]) names.insert(site["name"].get<std::string>());
+  for (const auto& weight : report["weights"]) {
+    names.insert(weight["name"].get<std::string>());
+    EXPECT_GT(weight["sqnr"].get<double>(), weight["bits"] == 4 ? 12.0 : 35.0) << weight;
+  }
+  for (const Site& site : artifact->graph.sites) EXPECT_TRUE(names.count(site.name)) << site.name;
+  EXPECT_TRUE(fs::exists(options.out / "tokenizer.json"));
+}
+
+INSTANTIATE_TEST_SUITE_P(TinyModels, QuantizeTest, testing::ValuesIn(tiny_models()), test_name);
+
+TEST(Quantize, SameInputsGiveTheSameBytes) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "a");
+  options.calibration.clear();  // sampled: the whole way is repeated
+  quantize(options);
+  options.out = folder.path() / "b";
+  quantize(options);
+  EXPECT_EQ(contents(folder.path() / "a"), contents(folder.path() / "b"));
+  EXPECT_TRUE(fs::exists(folder.path() / "a" / "calibration.txt"));
+  options.out = folder.path() / "c";
+  options.seed = 1;
+  quantize(options);
+  EXPECT_NE(read_file(folder.path() / "a" / "calibration.txt"),
+            read_file(folder.path() / "c" / "calibration.txt"));
+}
+
+TEST(Quantize, StopLeavesNothingBehind) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+  quantize(options);
+  const auto before = contents(options.out);
+  for (const char* step : {"load", "rotate", "calibrate", "freeze"}) {
+    std::atomic<bool> stop{false};
+    options.stop = &stop;
+    options.progress = [&](const std::string& name, int, int) { stop = stop || name == step; };
+    EXPECT_EQ(error_of([&] { quantize(options); }), "stopped") << step;
+    EXPECT_EQ(contents(options.out), before);
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1) << step;
+  }
+}
+
+TEST(Quantize, BadInputsAreNamed) {
+  const TestFolder folder;
+  const auto error_with = [&](auto change) {
+    QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+    change(options);
+    const std::string error = error_of([&] { quantize(options); });
+    EXPECT_TRUE(fs::is_empty(folder.path()));
+    return error;
+  };
+  const auto short_text = [](QuantizeOptions& o) {
+    o.samples = 1;
+    o.length = 400;
+    o.calibration = source_folder() / ".clang-format";
+  };
+  EXPECT_THAT(error_with(short_text), HasSubstr("one window needs 400"));
+  const auto no_match = [](QuantizeOptions& o) {
+    o.recipe.rules.push_back({.match = "layers.*.nothing", .bitwidth = 8});
+  };
+  EXPECT_THAT(error_with(no_match), HasSubstr("'layers.*.nothing' matches no site"));
+  const auto wrong_width = [](QuantizeOptions& o) {
+    o.recipe.rules.push_back({.match = "embed_tokens.weight", .bitwidth = 4});
+  };
+  EXPECT_THAT(error_with(wrong_width), HasSubstr("embed_tokens.weight"));
+  EXPECT_THAT(error_with([](QuantizeOptions& o) { o.length = 1 << 24; }), HasSubstr("token"));
+  EXPECT_NE(error_with([](QuantizeOptions& o) { o.model = "/nowhere"; }), "");
+}
+
+TEST(CutWindows, AreDisjointOrderedAndSeeded) {
+  std::vector<int> tokens(1000);
+  for (int i = 0; i < 1000; ++i) tokens[i] = i;
+  const std::vector<Window> windows = cut_windows(tokens, 6, 100, 3);
+  ASSERT_EQ(windows.size(), 6u);
+  int end = 0;
+  for (const Window& window : windows) {
+    ASSERT_EQ(window.size(), 100u);
+    EXPECT_GE(window.front(), end);
+    end = window.back() + 1;
+  }
+  EXPECT_EQ(windows, cut_windows(tokens, 6, 100, 3));
+  EXPECT_NE(windows, cut_windows(tokens, 6, 100, 4));
+  EXPECT_EQ(cut_windows(tokens, 99, 300, 0).size(), 3u);
+  EXPECT_THAT(error_of([&] { cut_windows(tokens, 1, 1001, 0); }),
+              HasSubstr("has 1000 tokens, but one window needs 1001"));
+}
+
+TEST(Calibrate, SeesEveryGroupExactlyOnce) {
+  const FloatModel model = load_float_model(tiny_model_folder("tiny-llama"));
+  const Graph graph = build_graph(model.config, recipe_of("w4a8kv8"));
+  Window window(40);
+  for (int i = 0; i < 40; ++i) window[i] = 1 + i;
+  const std::vector<SiteStatistics> stats = calibrate(model, graph, {window, window}, {});
+  const auto count = [&](const char* name) { return stats[graph.find_site(name)].count(); };
+  const int64_t tokens = 80;
+  EXPECT_EQ(count("logits"), tokens * model.config.vocab_size);
+  EXPECT_EQ(count("layers.0.mlp.down_proj.in"), tokens * model.config.intermediate_size);
+  EXPECT_EQ(count("layers.0.self_attn.scores.out"), tokens * 40 * model.config.num_heads);
+  EXPECT_EQ(count("layers.0.self_attn.v_cache"), 0);  // the rows of v_proj.out
+}
+
+TEST(SampleToken, KeepsToTopKTopPAndAllowed) {
+  const std::vector<float> logits = {0.0f, 3.0f, 2.0f, 1.0f, 9.0f};
+  const std::vector<bool> allowed = {true, true, true, true, false};
+  EXPECT_EQ(sample_token(logits.data(), allowed, 1, 1.0, 0.999), 1);
+  EXPECT_EQ(sample_token(logits.data(), allowed, 4, 0.1, 0.999), 1);
+  EXPECT_EQ(sample_token(logits.data(), allowed, 2, 1.0, 0.999), 2);
+  EXPECT_EQ(sample_token(logits.data(), allowed, 4, 1.0, 0.0), 1);
+  EXPECT_EQ(sample_token(logits.data(), allowed, 4, 1.0, 0.9999), 0);
+}
+
+TEST(SampleToken, DrawsByProbability) {
+  const std::vector<float> logits = {std::log(1.0f), std::log(2.0f), std::log(5.0f)};
+  std::vector<int> counts(3);
+  for (int i = 0; i < 800; ++i) {
+    ++counts[sample_token(logits.data(), {true, true, true}, 3, 1.0, (i + 0.5) / 800)];
+  }
+  EXPECT_EQ(counts, (std::vector<int>{100, 200, 500}));
+}
+
+}  // namespace
+}  // namespace qnpu
