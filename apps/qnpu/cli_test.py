@@ -114,6 +114,9 @@ class Commands(Case):
         self.assertLess(down["low"], 0)
         self.assertGreater(down["high"], 0)
         self.assertGreater(down["sqnr"], 10)
+        weight = sites["layers.1.mlp.down_proj.weight"]
+        self.assertAlmostEqual(weight["high"], 127 * weight["scale"])
+        self.assertGreater(weight["sqnr"], 30)
         text = run("inspect", self.artifact, "--sites", "layers.0.*.weight")
         self.assertEqual(text.returncode, 0)
         self.assertIn("layers.0.mlp.down_proj.weight", text.stdout)

@@ -122,7 +122,7 @@ void add_eval_command(CLI::App& app) {
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
   command->add_option("--windows", options->windows, "Windows, at most (default: all)")
-      ->check(CLI::Range(1, 1 << 30));
+      ->check(CLI::PositiveNumber);
   command->add_option("--against", options->against,
                       "Reference: checkpoint or artifact folder, or file of --save-logits");
   command->add_option("--save-logits", options->save_logits,
@@ -131,7 +131,7 @@ void add_eval_command(CLI::App& app) {
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "Default: all cores")
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "Print one JSON object on standard output");
   command->callback([options] { run(*options); });
 }

@@ -127,26 +127,30 @@ void add_generate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with an artifact");
   const auto options = std::make_shared<Options>();
   command->add_option("artifact", options->artifact, "Artifact folder")->required();
-  CLI::Option_group* prompt = command->add_option_group("prompt");
-  prompt->add_option("--prompt", options->prompt, "Text to continue, or question with --chat");
-  prompt->add_option("--prompt-file", options->prompt_file, "The same, from a UTF-8 file");
-  prompt->require_option(1);
+  CLI::Option* prompt =
+      command->add_option("--prompt", options->prompt, "Text to continue, or question with --chat");
+  CLI::Option* file =
+      command->add_option("--prompt-file", options->prompt_file, "The same, from a UTF-8 file")
+          ->excludes(prompt);
   CLI::Option* chat =
       command->add_flag("--chat", options->chat, "Put the prompt into the model's chat template");
   command->add_option("--system", options->system, "System message")->needs(chat);
   command->add_option("--tokens", options->tokens, "Tokens to generate, at most")
-      ->check(CLI::Range(1, 1 << 30))
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   add_sampling_options(*command, options->sampling);
   command
       ->add_option("--context", options->context,
                    "Positions of the KV cache (default: 4096, "
                    "or fewer where the artifact has fewer)")
-      ->check(CLI::Range(1, 1 << 30));
+      ->check(CLI::PositiveNumber);
   command->add_option("--threads", options->threads, "Default: all cores")
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "Print one JSON object on standard output");
-  command->callback([options] { run(*options); });
+  command->callback([options, prompt, file] {
+    if (!*prompt && !*file) throw CLI::RequiredError("--prompt or --prompt-file");
+    run(*options);
+  });
 }
 
 }  // namespace qnpu

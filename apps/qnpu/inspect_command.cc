@@ -32,10 +32,21 @@ struct Inspected {
   json properties;  // printed before the table
 };
 
+// A weight's scales, one per channel, are a tensor of the artifact.
+void fill_weight_scales(const TensorFile& tensors, Graph& graph) {
+  for (Site& site : graph.sites) {
+    const std::string name = site.name + ".scale";
+    if (site.role != Role::kWeight || !tensors.contains(name)) continue;
+    const std::span<const float> scale = tensors.at(name).as<float>();
+    site.qparams.scale.assign(scale.begin(), scale.end());
+  }
+}
+
 Inspected inspect_artifact(const fs::path& folder) {
   const auto artifact = load_artifact(folder);
   Inspected result;
   result.graph = artifact->graph;
+  fill_weight_scales(artifact->tensors, result.graph);
   if (artifact->manifest.contains("recipe")) {
     result.recipe = recipe_from_json(artifact->manifest.at("recipe"), folder / "graph.json");
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -67,6 +68,9 @@ void remember_arguments(int, char** argv) { arguments = argv; }
 
 void become_learning_program() {
   const fs::path program = program_folder() / "qnpu-learn";
+  // libtorch's OpenMP threads else spin for milliseconds at every barrier, which on a busy machine
+  // is most of the time. Read by the runtime when the program is loaded, so it is too late there.
+  ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
   ::execv(program.c_str(), arguments);
   if (errno != ENOENT) fail("cannot start {}: {}", program.string(), std::strerror(errno));
   fail(

@@ -50,6 +50,7 @@ void Progress::update(const std::string& step, int64_t done, int64_t total) {
   total_ = total;
   if (now - drawn_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::seconds(30)))
     return;
+  if (done == total && !terminal_) return;  // the step's own line says it
   drawn_ = now;
   draw();
 }

@@ -62,7 +62,7 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--calib", arguments.calibration,
                       "UTF-8 text to calibrate with (default: sampled from the model)");
   command->add_option("--samples", arguments.samples, "Calibration windows, at most")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--length", arguments.length, "Tokens of a calibration window")
       ->check(CLI::Range(2, 1 << 20))
@@ -70,7 +70,7 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--seed", arguments.seed, "Of rotations, sampling, window choice")
       ->capture_default_str();
   command->add_option("--threads", arguments.threads, "Default: all cores")
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "Print one JSON object on standard output");
   command->callback([options] { run(*options); });
 }
