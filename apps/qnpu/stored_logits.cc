@@ -1,11 +1,11 @@
 #include "apps/qnpu/stored_logits.h"
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "apps/qnpu/half.h"
 #include "base/status.h"
+#include "eval/metrics.h"
 #include "io/safetensors.h"
 
 namespace qnpu {
@@ -69,7 +69,7 @@ void check(const TensorFile& file, const Windows& windows) {
 }  // namespace
 
 LogitsWriter::LogitsWriter(const std::filesystem::path& path, const Windows& windows, int vocab)
-    : file_(path) {
+    : file_(path), vocab_(vocab) {
   const std::string header = header_text(windows, vocab);
   const uint64_t size = header.size();
   file_.write(std::as_bytes(std::span(&size, 1)));
@@ -79,7 +79,12 @@ LogitsWriter::LogitsWriter(const std::filesystem::path& path, const Windows& win
 
 void LogitsWriter::write(std::span<const float> rows) {
   halves_.resize(rows.size());
-  std::transform(rows.begin(), rows.end(), halves_.begin(), float_to_half);
+  for (size_t begin = 0; begin < rows.size(); begin += vocab_) {
+    const std::span<const float> row = rows.subspan(begin, vocab_);
+    const float largest = row[top1(row)];
+    std::transform(row.begin(), row.end(), halves_.begin() + begin,
+                   [=](float logit) { return float_to_half(logit - largest); });
+  }
   file_.write(std::as_bytes(std::span(halves_)));
 }
 

@@ -1,6 +1,7 @@
 // Logits kept in a file, so that a float model need not run again for every artifact that is
 // measured against it. A safetensors file: "tokens" I32 [windows, length], "logits" F16
-// [windows * (length - 1), vocab], and metadata {format, version, text_hash}.
+// [windows * (length - 1), vocab], and metadata {format, version, text_hash}. Each row is stored
+// less its largest logit: softmax is the same, and half precision is finest where it matters.
 #pragma once
 
 #include <filesystem>
@@ -16,11 +17,12 @@ namespace qnpu {
 class LogitsWriter {
  public:
   LogitsWriter(const std::filesystem::path& path, const Windows& windows, int vocab);
-  void write(std::span<const float> rows);  // Error: disk full, NaN
+  void write(std::span<const float> rows);  // whole rows; Error: disk full
   void commit() { file_.commit(); }
 
  private:
   AtomicFile file_;
+  int vocab_;
   std::vector<uint16_t> halves_;
 };
 
