@@ -16,6 +16,10 @@
 #include "quant/report.h"
 #include "quant/sample_text.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace qnpu {
 namespace {
 
@@ -28,7 +32,7 @@ constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer_config.j
 constexpr char kSampledText[] = "calibration.txt";
 
 // The model is sampled in this many sequences, of at most this many tokens together.
-constexpr int kSequences = 16;
+constexpr int kSequences = 32;
 constexpr int kSampledTokens = 8192;
 
 int64_t peak_resident_bytes() {
@@ -37,6 +41,14 @@ int64_t peak_resident_bytes() {
     if (line.rfind("VmHWM:", 0) == 0) return std::stoll(line.substr(6)) * 1024;
   }
   return 0;  // not on this system
+}
+
+// Folding and sampling leave holes of hundreds of megabytes in the heap, which glibc keeps
+// resident.
+void return_free_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 int64_t folder_bytes(const fs::path& folder) {
@@ -121,6 +133,7 @@ class Quantizer {
     const Stopwatch watch(seconds_["rotate"]);
     fold_norms(model);
     rotate(model, o_.recipe.r1, o_.recipe.r2, o_.seed);
+    return_free_memory();
   }
 
   std::vector<SiteStatistics> observe(const FloatModel& model, const Graph& graph,
@@ -143,10 +156,14 @@ class Quantizer {
     const int64_t tokens = (wanted + wanted / 16) / kSequences + 1;
     sample.tokens = static_cast<int>(std::min<int64_t>(tokens, model.config.max_positions - 1));
     sample.seed = o_.seed;
-    sample.progress = [&](int done, int total) { report("sample", done, total); };
+    sample.progress = [&](int done, int total) {
+      if (done % 16 == 0) return_free_memory();  // the growing caches leave a hole at each step
+      report("sample", done, total);
+    };
     const Stopwatch watch(seconds_["sample"]);
     const std::string text = sample_text(model, graph, tokenizer, sample);
     write_file(folder / kSampledText, text);
+    return_free_memory();
     return text;
   }
 
