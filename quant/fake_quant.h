@@ -11,8 +11,9 @@ namespace qnpu {
 // y = scale * (clamp(round(x / scale) + zero_point) - zero_point), halves to even.
 void fake_quantize(const float* x, int64_t count, const QParams& qparams, float* y);
 
-// A hook that rounds every site that has QParams; others pass. `graph` must stay alive.
-SiteHook fake_quant_hook(const Graph& graph);
+// A hook that rounds every site to its grid, and cuts before where the NPU cuts: the low bits of
+// 16-bit products, RMSNorm's fraction. `artifact` must stay alive.
+SiteHook fake_quant_hook(const Artifact& artifact);
 
 // Puts an artifact's weights, biases and tables, as real numbers, into a simulator.
 void set_artifact_weights(Simulator& simulator, const Artifact& artifact);

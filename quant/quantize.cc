@@ -26,9 +26,10 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer_config.json",
-                                           "generation_config.json", "chat_template.jinja",
-                                           "special_tokens_map.json"};
+// Without generation_config.json the end tokens are in config.json.
+constexpr const char* kTokenizerFiles[] = {"tokenizer.json",         "tokenizer_config.json",
+                                           "generation_config.json", "config.json",
+                                           "chat_template.jinja",    "special_tokens_map.json"};
 constexpr char kSampledText[] = "calibration.txt";
 
 // The model is sampled in this many sequences, of at most this many tokens together.
