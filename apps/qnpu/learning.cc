@@ -1,5 +1,7 @@
 #include "apps/qnpu/learning.h"
 
+#include <omp.h>
+
 #include <vector>
 
 #include "apps/qnpu/program.h"
@@ -10,8 +12,9 @@
 namespace qnpu {
 namespace {
 
+// Asked before libtorch first counts threads by itself: on virtual machines it may find one core.
 void use_threads(int threads) {
-  if (threads > 0) torch::set_num_threads(threads);
+  torch::set_num_threads(threads > 0 ? threads : omp_get_max_threads());
 }
 
 // A float model with everything that its simulator refers to.
