@@ -80,8 +80,8 @@ class Builder {
     }
   }
 
-  int activation(const std::string& name, int cols, int default_bits, std::vector<int> allowed,
-                 bool rotated = false) {
+  int activation(const std::string& name, int cols, int default_bits,
+                 const std::vector<int>& allowed, bool rotated = false) {
     Site site;
     site.name = name;
     site.cols = cols;
