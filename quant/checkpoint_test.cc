@@ -1,6 +1,4 @@
 // Checkpoints that cannot be used are refused with one sentence that names the tensor.
-#include "quant/float_model.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +7,7 @@
 #include <limits>
 
 #include "io/test_folder.h"
+#include "quant/float_model.h"
 #include "quant/test_models.h"
 
 namespace qnpu {

@@ -1,5 +1,6 @@
 // A checkpoint as float tensors by site name ("layers.0.self_attn.q_proj.weight", biases
-// "layers.0.self_attn.q_proj.bias"), and the exact transformations that prepare it for quantization.
+// "layers.0.self_attn.q_proj.bias"), and the exact transformations that prepare it for
+// quantization.
 #pragma once
 
 #include <torch/torch.h>
@@ -15,7 +16,8 @@ namespace qnpu {
 
 struct FloatModel {
   ModelConfig config;
-  std::map<std::string, torch::Tensor> weights;  // fp32; lm_head.weight shares the embedding if tied
+  std::map<std::string, torch::Tensor>
+      weights;                   // fp32; lm_head.weight shares the embedding if tied
   double attention_scale = 1.0;  // scores = attention_scale * q . k; 1 once folded into q
 };
 
