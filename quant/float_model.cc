@@ -1,5 +1,7 @@
 #include "quant/float_model.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <cstring>
 #include <utility>
