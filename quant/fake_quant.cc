@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <map>
 
-#include "base/status.h"
-
 namespace qnpu {
 namespace {
 

@@ -114,7 +114,6 @@ class Quantizer {
   }
 
   void report(const std::string& step, int done, int total) const {
-    if (o_.stop != nullptr && *o_.stop) fail("stopped");
     if (o_.progress) o_.progress(step, done, total);
   }
 

@@ -2,7 +2,6 @@
 // freeze.
 #pragma once
 
-#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -22,8 +21,8 @@ struct QuantizeOptions {
   std::filesystem::path out;  // the artifact; replaced, if there is one, when all is done
   int max_positions = 8192;   // longest context of the artifact, at most the model's own
   // Called often, from one thread. `step` is "load", "rotate", "sample", "calibrate" or "freeze".
+  // May throw, to stop: what was begun is then removed.
   std::function<void(const std::string& step, int done, int total)> progress;
-  const std::atomic<bool>* stop = nullptr;  // set by a signal handler: Error "stopped" soon after
 };
 
 struct QuantizeResult {
