@@ -144,7 +144,7 @@ class Commands(Case):
     def test_no_libtorch_in_qnpu(self):
         libraries = subprocess.run(["ldd", PROGRAM], capture_output=True, text=True).stdout
         self.assertIn("libc.so", libraries)
-        for name in ("torch", "c10"):
+        for name in ("libtorch", "libc10"):
             self.assertNotIn(name, libraries)
 
 
