@@ -62,13 +62,30 @@ TEST(Recipe, MistakesAreNamed) {
   EXPECT_THAT(error_of(R"({"name": "r", "rotation": {"r1": "givens"}})"), HasSubstr("hadamard"));
   EXPECT_THAT(error_of(R"({"name": "r", "rules": [{"bitwidth": 4}]})"), HasSubstr("'match'"));
   EXPECT_THAT(error_of(R"([1])"), HasSubstr("object"));
+  EXPECT_THAT(error_of(R"({"name": "r", "learn": {"step": 3}})"),
+              AllOf(HasSubstr("(learn)"), HasSubstr("'step' is not known")));
+  EXPECT_THAT(error_of(R"({"name": "r", "gptq": {"damping": -1}})"), HasSubstr("'damping'"));
+  EXPECT_THAT(error_of(R"({"name": "r", "learn": {"steps": 1.5}})"), HasSubstr("an integer"));
 }
 
 TEST(Recipe, JsonRoundTrip) {
-  const json j = json::parse(R"({"name": "r", "description": "d",
-      "rotation": {"r1": "hadamard", "r2": "random"},
+  const json j = json::parse(R"({"name": "r", "description": "d", "dynamic_activations": false,
+      "rotation": {"r1": "hadamard", "r2": "random", "r3": "none", "r4": "hadamard"},
+      "prefix": {"max_tokens": 2}, "sensitivity": {"share": 0.25},
       "rules": [{"match": "*", "bitwidth": 4, "symmetric": false, "observer": "percentile",
-                 "percentile": 99.9}]})");
+                 "percentile": 99.9, "block_size": 32}]})");
+  EXPECT_EQ(to_json(recipe_from_json(j, "r.json")), j);
+}
+
+TEST(Recipe, SectionsKeepTheirDefaults) {
+  const Recipe recipe = recipe_from_json(
+      json::parse(R"({"name": "r", "gptq": {}, "learn": {"steps": 7, "loss": "kl"}})"), "r.json");
+  EXPECT_EQ(recipe.gptq, GptqSpec{});
+  EXPECT_EQ(recipe.learn->steps, 7);
+  EXPECT_EQ(recipe.learn->loss, Loss::kKl);
+  EXPECT_EQ(recipe.learn->length, LearnSpec{}.length);
+  EXPECT_FALSE(recipe.tune || recipe.split || recipe.prefix);
+  const json j = to_json(recipe);
   EXPECT_EQ(to_json(recipe_from_json(j, "r.json")), j);
 }
 

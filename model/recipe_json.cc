@@ -1,0 +1,292 @@
+// Recipes as JSON. One list of fields per section serves both reading and writing.
+#include <nlohmann/json.hpp>
+#include <set>
+#include <span>
+
+#include "base/status.h"
+#include "io/files.h"
+#include "model/recipe.h"
+
+namespace qnpu {
+namespace {
+
+using nlohmann::json;
+using Words = std::span<const char* const>;
+
+constexpr const char* kObservers[] = {"auto", "minmax", "percentile", "mean3sigma", "mse"};
+constexpr const char* kRotations[] = {"none", "hadamard", "random"};
+constexpr const char* kOnlineRotations[] = {"none", "hadamard"};
+constexpr const char* kLosses[] = {"cross_entropy", "kl", "hidden"};
+constexpr const char* kOptimizers[] = {"sgd", "adam"};
+
+// Reads an object's fields into variables; what is absent keeps its default.
+class Reader {
+ public:
+  Reader(const json& j, std::string where) : j_(j), where_(std::move(where)) {
+    if (!j.is_object()) fail("{}: a JSON object is expected, not {}", where_, j.dump());
+  }
+
+  void number(const char* key, double& value, double low, double high) {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    if (!found->is_number() || !(found->get<double>() >= low && found->get<double>() <= high)) {
+      fail("{}: '{}' must be a number from {} to {}, not {}", where_, key, low, high,
+           found->dump());
+    }
+    value = found->get<double>();
+  }
+  void number(const char* key, int& value, int low, int high) {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    if (!found->is_number_integer() || *found < low || *found > high) {
+      fail("{}: '{}' must be an integer from {} to {}, not {}", where_, key, low, high,
+           found->dump());
+    }
+    value = found->get<int>();
+  }
+  void flag(const char* key, bool& value) {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    if (!found->is_boolean()) {
+      fail("{}: '{}' must be true or false, not {}", where_, key, found->dump());
+    }
+    value = found->get<bool>();
+  }
+  void text(const char* key, std::string& value) {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    if (!found->is_string()) fail("{}: '{}' must be a string", where_, key);
+    value = found->get<std::string>();
+  }
+  template <typename Enum>
+  void word(const char* key, Enum& value, Words words) {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    for (size_t i = 0; i < words.size(); ++i) {
+      if (found->is_string() && found->get<std::string>() == words[i]) {
+        value = static_cast<Enum>(i);
+        return;
+      }
+    }
+    std::string list;
+    for (const char* w : words) list += fmt::format("{}'{}'", list.empty() ? "" : ", ", w);
+    fail("{}: '{}' is {}, but must be one of {}", where_, key, found->dump(), list);
+  }
+  template <typename Section>
+  void section(const char* key, std::optional<Section>& value) {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    Reader inner(*found, fmt::format("{} ({})", where_, key));
+    fields(inner, value.emplace());
+    inner.refuse_unknown_keys();
+  }
+  const json* find(const char* key) {
+    known_.insert(key);
+    const auto found = j_.find(key);
+    return found == j_.end() ? nullptr : &*found;
+  }
+  void refuse_unknown_keys() const {
+    for (const auto& [key, value] : j_.items()) {
+      if (known_.count(key) == 0) fail("{}: the key '{}' is not known", where_, key);
+    }
+  }
+  const std::string& where() const { return where_; }
+
+ private:
+  const json& j_;
+  std::string where_;
+  std::set<std::string> known_;
+};
+
+// Writes the same fields.
+class Writer {
+ public:
+  template <typename T>
+  void number(const char* key, T& value, T, T) {
+    j[key] = value;
+  }
+  void flag(const char* key, bool& value) { j[key] = value; }
+  void text(const char* key, std::string& value) { j[key] = value; }
+  template <typename Enum>
+  void word(const char* key, Enum& value, Words words) {
+    j[key] = words[static_cast<size_t>(value)];
+  }
+  template <typename Section>
+  void section(const char* key, std::optional<Section>& value) {
+    if (!value) return;
+    Writer inner;
+    fields(inner, *value);
+    j[key] = inner.j;
+  }
+  json j = json::object();
+};
+
+template <typename F>
+void fields(F& f, PrefixSpec& s) {
+  f.number("max_tokens", s.max_tokens, 1, 64);
+}
+
+template <typename F>
+void fields(F& f, SplitSpec& s) {
+  f.number("ratio", s.ratio, 1.0, 1e6);
+  f.number("balance", s.balance, 1.0, 1e6);
+  f.number("multiple", s.multiple, 1, 1024);
+}
+
+template <typename F>
+void fields(F& f, SmoothSpec& s) {
+  f.number("alpha", s.alpha, 0.0, 1.0);
+}
+
+template <typename F>
+void fields(F& f, SensitivitySpec& s) {
+  f.number("share", s.share, 0.0, 1.0);
+}
+
+template <typename F>
+void fields(F& f, GptqSpec& s) {
+  f.number("damping", s.damping, 1e-8, 1e3);
+  f.flag("order", s.order);
+  f.flag("feedback", s.feedback);
+  f.number("windows", s.windows, 0, 1 << 20);
+}
+
+template <typename F>
+void fields(F& f, LearnSpec& s) {
+  f.number("steps", s.steps, 1, 1 << 20);
+  f.number("sequences", s.sequences, 1, 1 << 16);
+  f.number("length", s.length, 2, 1 << 20);
+  f.flag("rotations", s.rotations);
+  f.flag("input_scales", s.input_scales);
+  f.flag("weight_scales", s.weight_scales);
+  f.flag("weights", s.weights);
+  f.flag("transforms", s.transforms);
+  f.flag("quantize_weights", s.quantize_weights);
+  f.flag("quantize_outputs", s.quantize_outputs);
+  f.word("loss", s.loss, kLosses);
+  f.word("optimizer", s.optimizer, kOptimizers);
+  f.number("momentum", s.momentum, 0.0, 1.0);
+  f.number("lr_rotations", s.lr_rotations, 0.0, 1e3);
+  f.number("lr_scales", s.lr_scales, 0.0, 1e3);
+  f.number("lr_weights", s.lr_weights, 0.0, 1e3);
+  f.number("lr_transforms", s.lr_transforms, 0.0, 1e3);
+  f.number("local_steps", s.local_steps, 0, 1 << 20);
+  f.number("local_weight", s.local_weight, 0.0, 1e6);
+  f.number("warmup", s.warmup, 0, 1 << 20);
+}
+
+// Everything but name and rules.
+template <typename F>
+void fields(F& f, Recipe& r) {
+  f.text("description", r.description);
+  f.flag("dynamic_activations", r.dynamic_activations);
+  f.section("prefix", r.prefix);
+  f.section("split", r.split);
+  f.section("smooth", r.smooth);
+  f.section("sensitivity", r.sensitivity);
+  f.section("learn", r.learn);
+  f.section("gptq", r.gptq);
+  f.section("tune", r.tune);
+}
+
+struct Rotations {
+  Rotation &r1, &r2, &r3, &r4;
+};
+
+template <typename F>
+void fields(F& f, Rotations s) {
+  f.word("r1", s.r1, kRotations);
+  f.word("r2", s.r2, kRotations);
+  f.word("r3", s.r3, kOnlineRotations);
+  f.word("r4", s.r4, kOnlineRotations);
+}
+
+Rule rule_from_json(const json& j, const std::string& where) {
+  Reader reader(j, where);
+  Rule rule;
+  reader.text("match", rule.match);
+  if (rule.match.empty()) {
+    fail("{}: 'match' (a site name, * for any characters) is missing", where);
+  }
+  if (const json* bits = reader.find("bitwidth")) {
+    if (!bits->is_number_integer() || (*bits != 4 && *bits != 8 && *bits != 16)) {
+      fail("{}: 'bitwidth' must be 4, 8 or 16, not {}", where, bits->dump());
+    }
+    rule.bitwidth = bits->get<int>();
+  }
+  bool symmetric = false;
+  reader.flag("symmetric", symmetric);
+  if (j.contains("symmetric")) rule.symmetric = symmetric ? 1 : 0;
+  reader.word("observer", rule.observer, kObservers);
+  if (const json* p = reader.find("percentile")) {
+    if (!p->is_number() || !(p->get<double>() > 50.0 && p->get<double>() <= 100.0)) {
+      fail("{}: 'percentile' must be above 50 and at most 100, not {}", where, p->dump());
+    }
+    rule.percentile = p->get<double>();
+  }
+  reader.number("block_size", rule.block_size, 8, 1024);
+  reader.refuse_unknown_keys();
+  return rule;
+}
+
+json rule_to_json(const Rule& rule) {
+  json j = {{"match", rule.match}};
+  if (rule.bitwidth != 0) j["bitwidth"] = rule.bitwidth;
+  if (rule.symmetric >= 0) j["symmetric"] = rule.symmetric == 1;
+  if (rule.observer >= 0) j["observer"] = kObservers[rule.observer];
+  if (rule.percentile != 0.0) j["percentile"] = rule.percentile;
+  if (rule.block_size != 0) j["block_size"] = rule.block_size;
+  return j;
+}
+
+}  // namespace
+
+const char* rotation_name(Rotation rotation) { return kRotations[static_cast<int>(rotation)]; }
+const char* observer_name(Observer observer) { return kObservers[static_cast<int>(observer)]; }
+Observer observer_from_name(const std::string& name) {
+  for (size_t i = 0; i < std::size(kObservers); ++i) {
+    if (name == kObservers[i]) return static_cast<Observer>(i);
+  }
+  fail("an observer '{}' is not known; quantize again", name);
+}
+
+Recipe recipe_from_json(const json& j, const std::string& where) {
+  Reader reader(j, where);
+  Recipe recipe;
+  reader.text("name", recipe.name);
+  if (recipe.name.empty()) fail("{}: 'name' is missing", where);
+  fields(reader, recipe);
+  if (const json* rotation = reader.find("rotation")) {
+    Reader inner(*rotation, where + " (rotation)");
+    fields(inner, Rotations{recipe.r1, recipe.r2, recipe.r3, recipe.r4});
+    inner.refuse_unknown_keys();
+  }
+  if (const json* rules = reader.find("rules")) {
+    if (!rules->is_array()) fail("{}: 'rules' must be a list", where);
+    for (size_t i = 0; i < rules->size(); ++i) {
+      recipe.rules.push_back(
+          rule_from_json((*rules)[i], fmt::format("{} (rule {})", where, i + 1)));
+    }
+  }
+  reader.refuse_unknown_keys();
+  return recipe;
+}
+
+Recipe load_recipe(const std::filesystem::path& path) {
+  return recipe_from_json(read_json(path), path.string());
+}
+
+json to_json(Recipe recipe) {
+  Writer writer;
+  writer.text("name", recipe.name);
+  fields(writer, recipe);
+  Writer rotation;
+  fields(rotation, Rotations{recipe.r1, recipe.r2, recipe.r3, recipe.r4});
+  writer.j["rotation"] = rotation.j;
+  json rules = json::array();
+  for (const Rule& rule : recipe.rules) rules.push_back(rule_to_json(rule));
+  writer.j["rules"] = rules;
+  return writer.j;
+}
+
+}  // namespace qnpu
