@@ -77,6 +77,13 @@ std::map<int, torch::Tensor> steps_by_site(const Artifact& artifact) {
   return steps;
 }
 
+torch::Tensor fake_quantized(const torch::Tensor& value, const QParams& qparams) {
+  const torch::Tensor x = value.contiguous();
+  torch::Tensor y = torch::empty_like(x);
+  fake_quantize(x.data_ptr<float>(), x.numel(), qparams, y.data_ptr<float>());
+  return y;
+}
+
 // floor(x / step) * step. Sums are integers, multiples of step / 256: half of that keeps an exact
 // multiple of `step` where it is, whatever float made of it.
 torch::Tensor cut(const torch::Tensor& x, const torch::Tensor& step) {
@@ -99,16 +106,21 @@ void fake_quantize(const float* x, int64_t count, const QParams& qparams, float*
   }
 }
 
+SiteHook site_quant_hook(const Graph& graph) {
+  return [&graph](int site, const torch::Tensor& value) {
+    const QParams& qparams = graph.site(site).qparams;
+    if (qparams.scale.empty() || bitwidth(qparams.dtype) > 8) return value;
+    return fake_quantized(value, qparams);
+  };
+}
+
 SiteHook fake_quant_hook(const Artifact& artifact) {
   return [&graph = artifact.graph, steps = steps_by_site(artifact)](int site,
                                                                     const torch::Tensor& value) {
     const QParams& qparams = graph.site(site).qparams;
     if (qparams.scale.empty()) return value;
     const auto found = steps.find(site);
-    const torch::Tensor x = (found == steps.end() ? value : cut(value, found->second)).contiguous();
-    torch::Tensor y = torch::empty_like(x);
-    fake_quantize(x.data_ptr<float>(), x.numel(), qparams, y.data_ptr<float>());
-    return y;
+    return fake_quantized(found == steps.end() ? value : cut(value, found->second), qparams);
   };
 }
 

@@ -11,6 +11,10 @@ namespace qnpu {
 // y = scale * (clamp(round(x / scale) + zero_point) - zero_point), halves to even.
 void fake_quantize(const float* x, int64_t count, const QParams& qparams, float* y);
 
+// A hook that rounds every site of at most 8 bits to the grid of its QParams. 16-bit sites, whose
+// noise is far below, pass through. `graph` must stay alive; its QParams may change meanwhile.
+SiteHook site_quant_hook(const Graph& graph);
+
 // A hook that rounds every site to its grid, and cuts before where the NPU cuts: the low bits of
 // 16-bit products, RMSNorm's fraction. `artifact` must stay alive.
 SiteHook fake_quant_hook(const Artifact& artifact);

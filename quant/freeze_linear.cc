@@ -17,10 +17,13 @@ constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 // nothing.
 const double kSmallestMultiplier = std::ldexp(1.0, -24);
 
+double snapped_multiplier(double wished, double x_scale, double y_scale) {
+  return snap_multiplier(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
+}
+
 // Requantization of row n, and the scale that belongs to it.
 void snap_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
-  const double wished = linear.x_scale * linear.scale[n] / linear.y_scale;
-  const double m = snap_multiplier(std::max(wished, kSmallestMultiplier));
+  const double m = snapped_multiplier(linear.scale[n], linear.x_scale, linear.y_scale);
   out.scale[n] = static_cast<float>(m * linear.y_scale / linear.x_scale);
   const Requant r = linear.activation_bits == 8 ? make_requant8(m) : make_requant16(m);
   out.mantissa[n] = r.mantissa;
@@ -62,6 +65,11 @@ void finish_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
 }
 
 }  // namespace
+
+float snap_scale(double wished, double x_scale, double y_scale) {
+  if (wished == 0.0) return 0.0f;
+  return static_cast<float>(snapped_multiplier(wished, x_scale, y_scale) * y_scale / x_scale);
+}
 
 FrozenLinear freeze_linear(const LinearToFreeze& linear) {
   const int64_t rows = linear.weight.n;

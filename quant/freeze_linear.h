@@ -32,6 +32,9 @@ struct FrozenLinear {
   std::vector<int32_t> bias;      // [N] or empty; of a 16-bit linear divided by 256
 };
 
+// The scale nearest to `wished` whose multiplier has 12 significant bits; 0 stays 0.
+float snap_scale(double wished, double x_scale, double y_scale);
+
 // Error naming the linear if a row's worst case does not fit into the int32 accumulator, a bias
 // does not fit, or a multiplier is out of the law's bounds.
 FrozenLinear freeze_linear(const LinearToFreeze& linear);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "quant/matmul.h"
 
 namespace qnpu {
 namespace {
@@ -65,6 +66,13 @@ Simulator::Simulator(const FloatModel& model, const Graph& graph, torch::ScalarT
 }
 
 torch::Tensor Simulator::forward(const torch::Tensor& tokens, const SiteHook& hook) {
+  Values values = embed(tokens, hook);
+  advance(1, head_, values, hook);
+  position_ += static_cast<int>(tokens.size(1));
+  return values[graph_.nodes[head_].in[0]];
+}
+
+Simulator::Values Simulator::embed(const torch::Tensor& tokens, const SiteHook& hook) {
   const torch::NoGradGuard no_grad;
   check_tokens(tokens);
   extend_rope(position_ + static_cast<int>(tokens.size(1)));
@@ -74,16 +82,14 @@ torch::Tensor Simulator::forward(const torch::Tensor& tokens, const SiteHook& ho
   const torch::Tensor table = weight(graph_.site(embedding.weight).name);
   const torch::Tensor rows = torch::embedding(table, tokens);
   values[embedding.out] = hook ? hook(embedding.out, rows) : rows;
-  run(1, head_, values, hook);
-  position_ += static_cast<int>(tokens.size(1));
-  return values[graph_.nodes[head_].in[0]];
+  return values;
 }
 
 torch::Tensor Simulator::logits(const torch::Tensor& hidden, const SiteHook& hook) {
   const torch::NoGradGuard no_grad;
   Values values(graph_.sites.size());
   values[graph_.nodes[head_].in[0]] = hidden;
-  run(head_, static_cast<int>(graph_.nodes.size()), values, hook);
+  advance(head_, static_cast<int>(graph_.nodes.size()), values, hook);
   const torch::Tensor& logits = values[graph_.nodes.back().out];
   return dtype_ == torch::kBFloat16 ? logits.to(torch::kFloat32) : logits;
 }
@@ -113,7 +119,8 @@ void Simulator::check_tokens(const torch::Tensor& tokens) const {
 }
 
 // Nodes [begin, end), each followed by the hook and by freeing what nobody reads any more.
-void Simulator::run(int begin, int end, Values& values, const SiteHook& hook) {
+void Simulator::advance(int begin, int end, Values& values, const SiteHook& hook) {
+  const torch::NoGradGuard no_grad;
   for (int i = begin; i < end; ++i) {
     const Node& node = graph_.nodes[i];
     const int first = i;
@@ -209,7 +216,9 @@ torch::Tensor Simulator::append(const Node& node, const torch::Tensor& rows, con
 torch::Tensor Simulator::linear(const Node& node, const torch::Tensor& in) const {
   const torch::Tensor bias = node.bias ? weight(node.name + ".bias") : torch::Tensor();
   const torch::Tensor w = weight(graph_.site(node.weight).name);
-  return torch::linear(in, w, bias);
+  if (!fast_products_) return torch::linear(in, w, bias);
+  const torch::Tensor y = matmul_bf16(in.flatten(0, -2), w.t());
+  return (bias.defined() ? y + bias : y).unflatten(0, in.sizes().slice(0, in.dim() - 1));
 }
 
 // scores[b, h, t, c] = attention_scale * q[b, t, h] . k[b, c, h / group]

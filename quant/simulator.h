@@ -41,6 +41,18 @@ class Simulator {
   // heads at a time. Error: a token outside the vocabulary, more positions than the model has.
   torch::Tensor forward(const torch::Tensor& tokens, const SiteHook& hook = {});
 
+  // The same walk in pieces, for those who take many sequences through a layer before the next one:
+  // `values` (by site, of one sequence) begins with embed()'s and holds, after nodes [begin, end),
+  // what later nodes read. Between sequences call reset(); a piece must hold a layer's attention
+  // whole, from its kAppend to its kContext. The position stays where it is.
+  using Values = std::vector<torch::Tensor>;
+  Values embed(const torch::Tensor& tokens, const SiteHook& hook = {});
+  void advance(int begin, int end, Values& values, const SiteHook& hook = {});
+
+  // Products of linears in bf16 with fp32 sums (quant/matmul.h): two to three times faster, and
+  // within 1 / 256 of each operand.
+  void use_fast_products() { fast_products_ = true; }
+
   // Logits [rows, V] in fp32 (fp64 if the simulator is) of hidden rows [rows, D]; call it by chunks
   // of rows.
   torch::Tensor logits(const torch::Tensor& hidden, const SiteHook& hook = {});
@@ -53,14 +65,12 @@ class Simulator {
   void set_weight(const std::string& name, torch::Tensor weight);
 
  private:
-  using Values = std::vector<torch::Tensor>;  // by site index
   struct Heads {
     int first;
     int count;
   };
 
   void check_tokens(const torch::Tensor& tokens) const;
-  void run(int begin, int end, Values& values, const SiteHook& hook);
   int attention(int begin, Values& values, const SiteHook& hook);
   torch::Tensor attend(int begin, int end, Heads heads, Values& values, const SiteHook& hook);
   torch::Tensor evaluate(const Node& node, const Values& values, Heads heads) const;
@@ -84,6 +94,7 @@ class Simulator {
   int head_ = 0;                                  // the lm_head node
   std::vector<torch::Tensor> caches_;             // by site index: [B, C, cols]
   int position_ = 0;
+  bool fast_products_ = false;
 };
 
 }  // namespace qnpu

@@ -1,0 +1,206 @@
+#include "quant/layerwise.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+#include "quant/fake_quant.h"
+#include "quant/freeze_laws.h"
+#include "quant/freeze_linear.h"
+#include "quant/gptq.h"
+#include "quant/matmul.h"
+#include "quant/simulator.h"
+#include "quant/weights.h"
+
+namespace qnpu {
+namespace {
+
+// Linears that read one input, next to each other in the node list.
+struct Group {
+  std::vector<const Node*> linears;
+  int begin;     // first of their nodes
+  int input;     // site
+  int residual;  // site that the output is added to, or -1
+};
+
+// Follows the output of a linear through a Convert to an Add: the other summand, or -1.
+int residual_of(const Graph& graph, const Node& linear) {
+  int site = linear.out;
+  for (const Node& node : graph.nodes) {
+    if (node.in.empty() || std::find(node.in.begin(), node.in.end(), site) == node.in.end()) {
+      continue;
+    }
+    if (node.op == Op::kConvert) {
+      site = node.out;
+    } else if (node.op == Op::kAdd) {
+      return node.in[0] == site ? node.in[1] : node.in[0];
+    } else {
+      return -1;
+    }
+  }
+  return -1;
+}
+
+// In the order of the nodes: q, k, v; o; gate, up; down of each layer.
+std::vector<Group> find_groups(const Graph& graph) {
+  std::vector<Group> groups;
+  std::map<int, size_t> by_input;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    if (node.op != Op::kLinear || node.layer < 0) continue;
+    const auto [found, is_new] = by_input.try_emplace(node.in[0], groups.size());
+    if (is_new) groups.push_back({{}, static_cast<int>(i), node.in[0], residual_of(graph, node)});
+    groups[found->second].linears.push_back(&node);
+  }
+  return groups;
+}
+
+// One model's view of all windows, advanced together.
+class Stream {
+ public:
+  Stream(const FloatModel& model, const Graph& graph, const std::vector<Window>& windows,
+         SiteHook hook)
+      : simulator_(model, graph), hook_(std::move(hook)) {
+    simulator_.use_fast_products();
+    for (const Window& window : windows) {
+      const std::vector<int64_t> ids(window.begin(), window.end());
+      simulator_.reset();
+      values_.push_back(simulator_.embed(torch::tensor(ids, torch::kInt64).unsqueeze(0), hook_));
+    }
+  }
+
+  void advance(size_t window, int begin, int end) {
+    simulator_.reset();
+    simulator_.advance(begin, end, values_[window], hook_);
+  }
+
+  // [T, cols]
+  torch::Tensor value(size_t window, int site) const {
+    return values_[window][static_cast<size_t>(site)].squeeze(0);
+  }
+
+ private:
+  Simulator simulator_;
+  SiteHook hook_;
+  std::vector<Simulator::Values> values_;
+};
+
+// Sums over all tokens; x in units of `unit`, so that 8-bit inputs are exact in bf16.
+struct Moments {
+  torch::Tensor hessian;     // X_q' X_q  [K, K]
+  torch::Tensor difference;  // (X_f - X_q)' X_q  [K, K]
+  torch::Tensor residual;    // (R_f - R_q)' X_q  [N, K]
+
+  void add(torch::Tensor& sum, const torch::Tensor& a, const torch::Tensor& b) {
+    const torch::Tensor product = matmul_bf16(a.t(), b);
+    sum = sum.defined() ? sum.add_(product) : product;
+  }
+};
+
+class Rounder {
+ public:
+  Rounder(FloatModel& model, Graph& graph, const GptqSpec& spec)
+      : model_(model), original_(model), graph_(graph), spec_(spec) {}
+
+  RoundingReports run(const std::vector<Window>& windows,
+                      const std::function<void(int, int)>& progress) {
+    const torch::NoGradGuard no_grad;
+    Stream quantized(model_, graph_, windows, site_quant_hook(graph_));
+    std::unique_ptr<Stream> exact;
+    if (spec_.feedback) exact = std::make_unique<Stream>(original_, graph_, windows, SiteHook{});
+    const std::vector<Group> groups = find_groups(graph_);
+    int position = 1;  // the embedding is done
+    int done = 0;
+    for (const Group& group : groups) {
+      const Moments moments = collect(quantized, exact.get(), windows.size(), position, group);
+      position = group.begin;
+      for (const Node* linear : group.linears) round(*linear, group, moments);
+      if (progress) progress(++done, static_cast<int>(groups.size()));
+    }
+    return std::move(reports_);
+  }
+
+ private:
+  double unit(const Group& group) const {
+    const QParams& q = graph_.site(group.input).qparams;
+    return q.scale.empty() ? 1.0 : q.scale[0];
+  }
+
+  Moments collect(Stream& quantized, Stream* exact, size_t windows, int begin, const Group& group) {
+    Moments moments;
+    const double inverse = 1.0 / unit(group);
+    for (size_t w = 0; w < windows; ++w) {
+      quantized.advance(w, begin, group.begin);
+      const torch::Tensor x = quantized.value(w, group.input) * inverse;
+      moments.add(moments.hessian, x, x);
+      if (exact == nullptr) continue;
+      exact->advance(w, begin, group.begin);
+      moments.add(moments.difference, exact->value(w, group.input) * inverse - x, x);
+      if (group.residual < 0) continue;
+      moments.add(moments.residual,
+                  exact->value(w, group.residual) - quantized.value(w, group.residual), x);
+    }
+    return moments;
+  }
+
+  // The weights that would serve best if they needed no rounding.
+  torch::Tensor target(const torch::Tensor& weight, const Group& group,
+                       const Moments& moments) const {
+    if (!moments.difference.defined()) return weight;
+    torch::Tensor wish = torch::matmul(weight, moments.difference);
+    if (moments.residual.defined()) wish = wish + moments.residual / unit(group);
+    torch::Tensor h = moments.hessian.to(torch::kFloat64);
+    torch::Tensor diagonal = h.diagonal();
+    diagonal.add_(spec_.damping * diagonal.mean().item<double>());
+    const torch::Tensor factor = torch::linalg_cholesky(h);
+    const torch::Tensor change = torch::cholesky_solve(wish.t().to(torch::kFloat64), factor);
+    return weight + change.t().to(torch::kFloat32).contiguous();
+  }
+
+  void round(const Node& node, const Group& group, const Moments& moments) {
+    Site& site = graph_.sites[static_cast<size_t>(node.weight)];
+    torch::Tensor& weight = model_.weights.at(site.name);
+    const double x_scale = scale_of(graph_, node.in[0]);
+    const double y_scale = scale_of(graph_, node.out);
+    GptqProblem problem;
+    problem.weight = target(weight, group, moments);
+    problem.hessian = moments.hessian;
+    problem.bits = site.spec.bitwidth;
+    problem.damping = spec_.damping;
+    problem.order = spec_.order;
+    problem.snap = [=](float scale) { return snap_scale(scale, x_scale, y_scale); };
+    std::vector<float> scale(static_cast<size_t>(site.rows));
+    weight_scales({problem.weight.data_ptr<float>(), site.rows, site.cols}, site.spec, site.rotated,
+                  scale.data());
+    for (float& s : scale) s = problem.snap(s);
+    const GptqResult result = gptq(problem, std::move(scale));
+    weight = inside_bins(problem.weight, result);
+    site.qparams.scale = result.scale;
+    reports_[site.name] = {result.gptq_error, result.error};
+  }
+
+  // The wished weights, moved no further than needed to round to the integers chosen.
+  static torch::Tensor inside_bins(const torch::Tensor& wished, const GptqResult& result) {
+    const torch::Tensor scale = torch::tensor(result.scale).unsqueeze(1);
+    const torch::Tensor center = result.integers.to(torch::kFloat32) * scale;
+    const torch::Tensor reach = scale * 0.45;
+    return torch::max(torch::min(wished, center + reach), center - reach).contiguous();
+  }
+
+  FloatModel& model_;
+  const FloatModel original_;  // shares the tensors that are not yet replaced
+  Graph& graph_;
+  const GptqSpec& spec_;
+  RoundingReports reports_;
+};
+
+}  // namespace
+
+RoundingReports round_layerwise(FloatModel& model, Graph& graph, const std::vector<Window>& windows,
+                                const GptqSpec& spec,
+                                const std::function<void(int done, int total)>& progress) {
+  std::vector<Window> used = windows;
+  if (spec.windows > 0 && spec.windows < used.size()) used.resize(spec.windows);
+  return Rounder(model, graph, spec).run(used, progress);
+}
+
+}  // namespace qnpu
