@@ -1,7 +1,7 @@
 // How a decoder is put together: the only place in the program that knows.
 //
-// D hidden size, H query heads, G KV heads, hd head size, F MLP size, V vocabulary. All linears are
-// y = x W^T (+ b). Per layer:
+// D hidden size, H query heads, G KV heads, hd head size, F MLP size (of each layer), V vocabulary.
+// All linears are y = x W^T (+ b). Per layer:
 //
 //   input_layernorm -> q, k, v -> (q_norm, k_norm) -> RoPE -> scores, mask, softmax, context ->
 //   o_proj
@@ -297,7 +297,7 @@ class Builder {
   // silu(gate) * up in the width of its inputs, or in 16 bits if silu.out or down_proj.in asks so.
   int gated(int gate, int up) {
     const std::string name = in_layer("mlp.silu");
-    const int cols = c_.intermediate_size;
+    const int cols = c_.mlp_size(layer_);
     const int x = activation(in_layer("mlp.down_proj.in"), cols, 8, {8, 16});
     const int inner = std::max(bits(gate), bits(x));
     Site silu;
@@ -320,8 +320,9 @@ class Builder {
 
   int mlp_block(int hidden) {
     const int x = norm_to(hidden, "post_attention_layernorm", "mlp.gate_up_proj.in", 8);
-    const int gate = layer_linear("mlp.gate_proj", x, c_.intermediate_size, false, r1_);
-    const int up = layer_linear("mlp.up_proj", x, c_.intermediate_size, false, r1_);
+    const int width = c_.mlp_size(layer_);
+    const int gate = layer_linear("mlp.gate_proj", x, width, false, r1_);
+    const int up = layer_linear("mlp.up_proj", x, width, false, r1_);
     const int inner = gated(gate, up);
     const int down = layer_linear("mlp.down_proj", inner, c_.hidden_size, false, r1_, r1_);
     return residual_add(hidden, down, "mlp.residual");

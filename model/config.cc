@@ -127,6 +127,18 @@ void check_sizes(const ModelConfig& c, const std::string& where) {
   if (!(c.rms_norm_eps > 0.0)) fail("{}: rms_norm_eps must be positive", where);
 }
 
+// What build_graph relies on where layers differ: a size for each, even since 4-bit weights come in
+// pairs.
+void check_mlp_sizes(const ModelConfig& c) {
+  const auto& sizes = c.intermediate_sizes;
+  const auto bad = [](int size) { return size <= 0 || size % 2 != 0; };
+  if (sizes.empty() || (sizes.size() == static_cast<size_t>(c.num_layers) &&
+                        std::none_of(sizes.begin(), sizes.end(), bad))) {
+    return;
+  }
+  fail("the artifact's model configuration is damaged (intermediate_sizes); quantize again");
+}
+
 }  // namespace
 
 ModelConfig config_from_huggingface(const json& j, const std::string& where) {
@@ -166,26 +178,28 @@ ModelConfig load_config(const std::filesystem::path& config_json) {
 }
 
 json to_json(const ModelConfig& c) {
-  return {{"architecture", c.architecture},
-          {"vocab_size", c.vocab_size},
-          {"hidden_size", c.hidden_size},
-          {"intermediate_size", c.intermediate_size},
-          {"num_layers", c.num_layers},
-          {"num_heads", c.num_heads},
-          {"num_kv_heads", c.num_kv_heads},
-          {"head_dim", c.head_dim},
-          {"rms_norm_eps", c.rms_norm_eps},
-          {"rope_theta", c.rope_theta},
-          {"rope_scaling",
-           {{"factor", c.rope_scaling.factor},
-            {"low_freq_factor", c.rope_scaling.low_freq_factor},
-            {"high_freq_factor", c.rope_scaling.high_freq_factor},
-            {"original_max_position", c.rope_scaling.original_max_position}}},
-          {"max_positions", c.max_positions},
-          {"tied_embeddings", c.tied_embeddings},
-          {"qkv_bias", c.qkv_bias},
-          {"o_bias", c.o_bias},
-          {"qk_norm", c.qk_norm}};
+  json j = {{"architecture", c.architecture},
+            {"vocab_size", c.vocab_size},
+            {"hidden_size", c.hidden_size},
+            {"intermediate_size", c.intermediate_size},
+            {"num_layers", c.num_layers},
+            {"num_heads", c.num_heads},
+            {"num_kv_heads", c.num_kv_heads},
+            {"head_dim", c.head_dim},
+            {"rms_norm_eps", c.rms_norm_eps},
+            {"rope_theta", c.rope_theta},
+            {"rope_scaling",
+             {{"factor", c.rope_scaling.factor},
+              {"low_freq_factor", c.rope_scaling.low_freq_factor},
+              {"high_freq_factor", c.rope_scaling.high_freq_factor},
+              {"original_max_position", c.rope_scaling.original_max_position}}},
+            {"max_positions", c.max_positions},
+            {"tied_embeddings", c.tied_embeddings},
+            {"qkv_bias", c.qkv_bias},
+            {"o_bias", c.o_bias},
+            {"qk_norm", c.qk_norm}};
+  if (!c.intermediate_sizes.empty()) j["intermediate_sizes"] = c.intermediate_sizes;
+  return j;
 }
 
 ModelConfig config_from_json(const json& j) {
@@ -195,6 +209,7 @@ ModelConfig config_from_json(const json& j) {
     j.at("vocab_size").get_to(c.vocab_size);
     j.at("hidden_size").get_to(c.hidden_size);
     j.at("intermediate_size").get_to(c.intermediate_size);
+    c.intermediate_sizes = j.value("intermediate_sizes", std::vector<int>{});
     j.at("num_layers").get_to(c.num_layers);
     j.at("num_heads").get_to(c.num_heads);
     j.at("num_kv_heads").get_to(c.num_kv_heads);
@@ -214,6 +229,7 @@ ModelConfig config_from_json(const json& j) {
   } catch (const json::exception& e) {
     fail("the artifact's model configuration is damaged ({}); quantize again", e.what());
   }
+  check_mlp_sizes(c);
   return c;
 }
 

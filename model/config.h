@@ -24,6 +24,9 @@ struct ModelConfig {
   int vocab_size = 0;
   int hidden_size = 0;        // D
   int intermediate_size = 0;  // F
+  // F of each layer, where they differ (an exact transform of the MLP may add channels); empty: all
+  // have intermediate_size. Never set by a checkpoint.
+  std::vector<int> intermediate_sizes;
   int num_layers = 0;
   int num_heads = 0;     // H
   int num_kv_heads = 0;  // divides H
@@ -37,6 +40,11 @@ struct ModelConfig {
   bool o_bias = false;
   bool qk_norm = false;  // Qwen3
   bool operator==(const ModelConfig&) const = default;
+
+  int mlp_size(int layer) const {
+    return intermediate_sizes.empty() ? intermediate_size
+                                      : intermediate_sizes.at(static_cast<size_t>(layer));
+  }
 };
 
 // Throws Error (one sentence naming the file and the key) on a missing key, an unknown architecture
@@ -44,7 +52,8 @@ struct ModelConfig {
 ModelConfig load_config(const std::filesystem::path& config_json);
 ModelConfig config_from_huggingface(const nlohmann::json& json, const std::string& where);
 
-// The form in which an artifact keeps it: every field, by its name here.
+// The form in which an artifact keeps it: every field, by its name here (intermediate_sizes only if
+// it is not empty). Error if a field is missing or sizes do not fit together.
 nlohmann::json to_json(const ModelConfig& config);
 ModelConfig config_from_json(const nlohmann::json& json);
 

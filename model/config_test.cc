@@ -108,6 +108,22 @@ TEST(Config, JsonRoundTrip) {
   EXPECT_EQ(config_from_json(to_json(c)), c);
 }
 
+TEST(Config, LayersMayHaveTheirOwnMlpSize) {
+  ModelConfig c = config_from_huggingface(smollm2(), "c");
+  EXPECT_EQ(c.mlp_size(29), 1536);
+  EXPECT_FALSE(to_json(c).contains("intermediate_sizes"));
+  c.intermediate_sizes.assign(30, 1536);
+  c.intermediate_sizes[7] = 1552;
+  EXPECT_EQ(c.mlp_size(7), 1552);
+  EXPECT_EQ(c.mlp_size(8), 1536);
+  EXPECT_EQ(config_from_json(to_json(c)), c);
+  json damaged = to_json(c);
+  for (const json& sizes : {json::array({1536}), json(std::vector<int>(30, 1537)), json("wide")}) {
+    damaged["intermediate_sizes"] = sizes;
+    EXPECT_THROW(config_from_json(damaged), Error) << sizes;
+  }
+}
+
 TEST(Config, LlamaScalingKeepsShortAndStretchesLongWavelengths) {
   ModelConfig plain = config_from_huggingface(smollm2(), "c");
   ModelConfig scaled = plain;

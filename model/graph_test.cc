@@ -133,6 +133,25 @@ TEST(Graph, WidthsFollowTheRecipe) {
   EXPECT_EQ(graph.site(graph.find_site("layers.0.mlp.down_proj.in")).rule, -1);
 }
 
+TEST(Graph, MlpSizesFollowTheLayer) {
+  ModelConfig config = tiny_config("llama");
+  config.intermediate_sizes = {160, 176};
+  const Graph graph = build_graph(config, with_rules("[]"));
+  for (int layer : {0, 1}) {
+    const auto site = [&](const char* name) {
+      return graph.site(graph.find_site(fmt::format("layers.{}.mlp.{}", layer, name)));
+    };
+    const int size = config.intermediate_sizes[layer];
+    for (const char* name : {"gate_proj.out", "up_proj.out", "silu.out", "down_proj.in"}) {
+      EXPECT_EQ(site(name).cols, size) << name;
+    }
+    EXPECT_EQ(site("gate_proj.weight").rows, size);
+    EXPECT_EQ(site("up_proj.weight").rows, size);
+    EXPECT_EQ(site("down_proj.weight").cols, size);
+    EXPECT_EQ(site("down_proj.weight").rows, 64);
+  }
+}
+
 TEST(Graph, RecipesThatCannotBeAreRefused) {
   EXPECT_THAT(error_of(with_rules(R"([{"match": "layers.*.mlp.down.in", "bitwidth": 8}])")),
               AllOf(HasSubstr("rule 1"), HasSubstr("'layers.*.mlp.down.in' matches no site")));

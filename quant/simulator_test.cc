@@ -106,6 +106,24 @@ TEST_P(TinyModel, WhatTheHookReturnsIsUsed) {
   }
 }
 
+// A channel and its copy, each with half of up, add what the channel added: one layer gets wider.
+TEST_P(TinyModel, LayersMayHaveTheirOwnMlpSize) {
+  const int more = 6;
+  FloatModel wide = model_;
+  wide.config.intermediate_sizes.assign(model_.config.num_layers, model_.config.intermediate_size);
+  wide.config.intermediate_sizes[1] += more;
+  torch::Tensor& gate = wide.weights.at("layers.1.mlp.gate_proj.weight");
+  torch::Tensor& up = wide.weights.at("layers.1.mlp.up_proj.weight");
+  torch::Tensor& down = wide.weights.at("layers.1.mlp.down_proj.weight");
+  gate = torch::cat({gate, gate.narrow(0, 0, more)}, 0);
+  const torch::Tensor half = up.narrow(0, 0, more) / 2;
+  up = torch::cat({half, up.narrow(0, more, up.size(0) - more), half}, 0);
+  down = torch::cat({down, down.narrow(1, 0, more)}, 1);
+  const Graph graph = build_graph(wide.config, Recipe{});
+  Simulator simulator(wide, graph);
+  EXPECT_LE(max_difference(all_logits(simulator, golden_.tokens), golden_.logits), 1e-3);
+}
+
 TEST(TinyModels, CoverTheArchitectures) { EXPECT_GE(tiny_models().size(), 5); }
 
 TEST(SimulatorInput, TokenOutsideTheVocabularyIsAnError) {

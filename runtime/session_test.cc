@@ -41,7 +41,8 @@ std::vector<int32_t> random_tokens(int count, int vocab) {
 class SessionTest : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    const ModelConfig config = testing::tiny_config(GetParam().architecture);
+    const ModelConfig config =
+        testing::tiny_config(GetParam().architecture, {.intermediate_sizes = {80, 112}});
     testing::make_random_artifact(config, recipe_of(GetParam().recipe), 1, folder_.path());
     artifact_ = load_artifact(folder_.path());
     tokens_ = random_tokens(kTokens, config.vocab_size);

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apps/qnpu/commands.h"
@@ -76,6 +77,14 @@ json count_by_role(const Graph& graph) {
   return counts;
 }
 
+// The MLPs' width, or where layers differ the least and the greatest.
+std::string mlp_text(const ModelConfig& c) {
+  if (c.intermediate_sizes.empty()) return fmt::format("{}", c.intermediate_size);
+  const auto [least, most] =
+      std::minmax_element(c.intermediate_sizes.begin(), c.intermediate_sizes.end());
+  return fmt::format("{} to {}", *least, *most);
+}
+
 void print_text(const Inspected& inspected, const std::vector<SiteRow>& rows) {
   for (const auto& [key, value] : inspected.properties.items()) {
     const std::string text = key == "size_bytes" ? format_bytes(value.get<int64_t>())
@@ -87,7 +96,7 @@ void print_text(const Inspected& inspected, const std::vector<SiteRow>& rows) {
   fmt::print(
       "{:<12} {}: {} layers of {} ({} heads of {}, {} of keys and values), MLP {}, {} tokens\n",
       "config", c.architecture, c.num_layers, c.hidden_size, c.num_heads, c.head_dim,
-      c.num_kv_heads, c.intermediate_size, c.vocab_size);
+      c.num_kv_heads, mlp_text(c), c.vocab_size);
   const Recipe& r = inspected.recipe;
   fmt::print("{:<12} {}: {}\n", "recipe", r.name, r.description);
   fmt::print("{:<12} R1 {}, R2 {}\n", "rotation", rotation_name(r.r1), rotation_name(r.r2));

@@ -283,6 +283,7 @@ ModelConfig tiny_config(const std::string& architecture, const TinyShape& shape)
   config.vocab_size = shape.vocab_size;
   config.hidden_size = shape.hidden_size;
   config.intermediate_size = shape.intermediate_size;
+  config.intermediate_sizes = shape.intermediate_sizes;
   config.num_layers = shape.num_layers;
   config.num_heads = shape.num_heads;
   config.num_kv_heads = shape.num_kv_heads;

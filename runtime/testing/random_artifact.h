@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "model/artifact.h"
 
@@ -14,6 +15,7 @@ struct TinyShape {
   int vocab_size = 96;
   int hidden_size = 48;
   int intermediate_size = 80;
+  std::vector<int> intermediate_sizes = {};
   int num_layers = 2;
   int num_heads = 6;
   int num_kv_heads = 2;
