@@ -5,7 +5,6 @@
 
 #include "base/status.h"
 #include "quant/random.h"
-#include "quant/simulator.h"
 
 namespace qnpu {
 namespace {
@@ -83,9 +82,25 @@ std::vector<bool> observed_sites(const Graph& graph) {
   return observed;
 }
 
+void read_windows(Simulator& simulator, const std::vector<Window>& windows, const SiteHook& hook,
+                  bool with_logits, const WindowProgress& progress) {
+  const torch::NoGradGuard no_grad;
+  int done = 0;
+  for (const Window& window : windows) {
+    simulator.reset();
+    const std::vector<int64_t> ids(window.begin(), window.end());
+    const torch::Tensor tokens = torch::tensor(ids, torch::kInt64).unsqueeze(0);
+    const torch::Tensor hidden = simulator.forward(tokens, hook).squeeze(0);  // [T, D]
+    for (int64_t row = 0; with_logits && row < hidden.size(0); row += kLogitRows) {
+      simulator.logits(hidden.narrow(0, row, std::min(kLogitRows, hidden.size(0) - row)), hook);
+    }
+    if (progress) progress(++done, static_cast<int>(windows.size()));
+  }
+}
+
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
-                                      const std::function<void(int done, int total)>& progress) {
+                                      const WindowProgress& progress) {
   const std::vector<bool> observed = observed_sites(graph);
   std::vector<SiteStatistics> stats(graph.sites.size());
   const SiteHook hook = [&](int site, const torch::Tensor& value) {
@@ -95,19 +110,8 @@ std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& grap
     }
     return value;
   };
-  const torch::NoGradGuard no_grad;
   Simulator simulator(model, graph);
-  int done = 0;
-  for (const Window& window : windows) {
-    simulator.reset();
-    const std::vector<int64_t> ids(window.begin(), window.end());
-    const torch::Tensor tokens = torch::tensor(ids, torch::kInt64).unsqueeze(0);
-    const torch::Tensor hidden = simulator.forward(tokens, hook).squeeze(0);  // [T, D]
-    for (int64_t row = 0; row < hidden.size(0); row += kLogitRows) {
-      simulator.logits(hidden.narrow(0, row, std::min(kLogitRows, hidden.size(0) - row)), hook);
-    }
-    if (progress) progress(++done, static_cast<int>(windows.size()));
-  }
+  read_windows(simulator, windows, hook, /*with_logits=*/true, progress);
   return stats;
 }
 

@@ -8,6 +8,7 @@
 #include "model/graph.h"
 #include "quant/float_model.h"
 #include "quant/observer.h"
+#include "quant/simulator.h"
 
 namespace qnpu {
 
@@ -23,10 +24,18 @@ std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int
 // the same tied group has too (both sides of a Convert, new rows and cache).
 std::vector<bool> observed_sites(const Graph& graph);
 
+using WindowProgress = std::function<void(int done, int total)>;
+
+// The simulator reads each window from an empty cache, and `hook` sees what it sees: every site, or
+// without `with_logits` those before the head only. `progress` is called after each window and may
+// throw to stop.
+void read_windows(Simulator& simulator, const std::vector<Window>& windows, const SiteHook& hook,
+                  bool with_logits, const WindowProgress& progress);
+
 // Statistics by site index. Memory beyond the float model: one window's activations, and logits of
-// 256 tokens at a time. `progress` is called after each window and may throw to stop.
+// 256 tokens at a time.
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
-                                      const std::function<void(int done, int total)>& progress);
+                                      const WindowProgress& progress);
 
 }  // namespace qnpu

@@ -1,0 +1,60 @@
+// Against what a hook recorded.
+#include "quant/channel_maxima.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "io/test_folder.h"
+#include "quant/test_models.h"
+
+namespace qnpu {
+namespace {
+
+const std::vector<Window> kWindows = {{1, 5, 9, 2, 40, 7}, {3, 3, 60, 11}};
+
+TEST(ChannelMaxima, AreThoseOfTheValues) {
+  const FloatModel model = load_float_model(tiny_model_folder("tiny-llama"));
+  const Graph graph = build_graph(model.config, Recipe{});
+  const int down = graph.find_site("layers.1.mlp.down_proj.in");
+  const int qkv = graph.find_site("layers.0.self_attn.qkv_proj.in");
+  int calls = 0;
+  const auto maxima =
+      channel_maxima(model, graph, kWindows, {qkv, down}, [&](int, int) { ++calls; });
+  EXPECT_EQ(calls, 2);
+  ASSERT_EQ(maxima.size(), 2u);
+
+  std::map<int, std::vector<float>> expected;
+  Simulator simulator(model, graph);
+  for (const Window& window : kWindows) {
+    simulator.reset();
+    const std::vector<int64_t> ids(window.begin(), window.end());
+    simulator.forward(torch::tensor(ids).unsqueeze(0), [&](int site, const torch::Tensor& value) {
+      if (site != qkv && site != down) return value;
+      std::vector<float>& largest = expected[site];
+      largest.resize(value.size(-1));
+      const auto rows = value.accessor<float, 3>();
+      for (int64_t t = 0; t < rows.size(1); ++t) {
+        for (int64_t c = 0; c < rows.size(2); ++c) {
+          largest[c] = std::max(largest[c], std::fabs(rows[0][t][c]));
+        }
+      }
+      return value;
+    });
+  }
+  for (const auto& [site, largest] : expected) {
+    EXPECT_TRUE(torch::equal(maxima.at(site), torch::tensor(largest)));
+  }
+}
+
+TEST(ChannelMaxima, NanIsNamed) {
+  FloatModel model = load_float_model(tiny_model_folder("tiny-llama"));
+  model.weights.at("layers.1.mlp.up_proj.weight")[0][0] = std::numeric_limits<float>::quiet_NaN();
+  const Graph graph = build_graph(model.config, Recipe{});
+  const int down = graph.find_site("layers.1.mlp.down_proj.in");
+  const std::string error = error_of([&] { channel_maxima(model, graph, kWindows, {down}, {}); });
+  EXPECT_NE(error.find("layers.1.mlp.down_proj.in"), std::string::npos) << error;
+}
+
+}  // namespace
+}  // namespace qnpu
