@@ -11,10 +11,13 @@
 #include "io/tokenizer.h"
 #include "model/tokens.h"
 #include "quant/calibrate.h"
+#include "quant/channel_maxima.h"
 #include "quant/freeze.h"
+#include "quant/layerwise.h"
 #include "quant/ranges.h"
 #include "quant/report.h"
 #include "quant/sample_text.h"
+#include "quant/split.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -101,10 +104,13 @@ class Quantizer {
     std::vector<Window> windows;
     if (!o_.calibration.empty()) windows = cut(tokenizer, read_text(o_.calibration));
     FloatModel model = load();
-    prepare(model);
+    fold_norms(model);
     if (windows.empty()) windows = cut(tokenizer, sampled_text(model, graph, tokenizer, folder));
+    if (o_.recipe.split) split(model, graph, windows);
+    turn(model);
     const std::vector<SiteStatistics> stats = observe(model, graph, windows);
     assign_ranges(graph, stats);
+    if (o_.recipe.gptq) round(model, graph, windows);
     write_report(folder, graph, stats, freeze_into(folder, model, graph));
     copy_tokenizer(folder);
   }
@@ -128,10 +134,32 @@ class Quantizer {
     return model;
   }
 
-  void prepare(FloatModel& model) {
+  // Outlier channels of down_proj's inputs; the graph is that of the wider model.
+  void split(FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
+    const Stopwatch watch(seconds_["split"]);
+    std::vector<int> sites;
+    for (int layer = 0; layer < model.config.num_layers; ++layer) {
+      sites.push_back(graph.find_site(fmt::format("layers.{}.mlp.down_proj.in", layer)));
+    }
+    const auto maxima = channel_maxima(model, graph, windows, sites,
+                                       [&](int done, int total) { report("split", done, total); });
+    for (int layer = 0; layer < model.config.num_layers; ++layer) {
+      split_mlp(model, layer, plan_split(maxima.at(sites[layer]), *o_.recipe.split));
+    }
+    graph = build_graph(model.config, o_.recipe);
+    return_free_memory();
+  }
+
+  void round(FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
+    const Stopwatch watch(seconds_["round"]);
+    report("round", 0, 1);
+    rounding_ = round_layerwise(model, graph, windows, *o_.recipe.gptq,
+                                [&](int done, int total) { report("round", done, total); });
+  }
+
+  void turn(FloatModel& model) {
     report("rotate", 0, 1);
     const Stopwatch watch(seconds_["rotate"]);
-    fold_norms(model);
     rotate(model, o_.recipe.r1, o_.recipe.r2, o_.seed);
     return_free_memory();
   }
@@ -198,6 +226,7 @@ class Quantizer {
   const QuantizeOptions& o_;
   std::map<std::string, double> seconds_;
   int windows_ = 0;
+  RoundingReports rounding_;
 };
 
 }  // namespace

@@ -1,0 +1,92 @@
+#include "quant/split.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <queue>
+
+#include "base/status.h"
+
+namespace qnpu {
+namespace {
+
+double median(std::vector<float> values) {
+  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Adds copies until the width is a multiple: always to the channel whose copies are largest.
+void fill_up(const std::vector<float>& maxima, int multiple, std::vector<int>& copies) {
+  const auto share = [&](size_t j) { return maxima[j] / static_cast<float>(copies[j]); };
+  const auto smaller = [&](size_t a, size_t b) {
+    return share(a) != share(b) ? share(a) < share(b) : a > b;
+  };
+  std::priority_queue<size_t, std::vector<size_t>, decltype(smaller)> largest(smaller);
+  for (size_t j = 0; j < copies.size(); ++j) largest.push(j);
+  int width = std::accumulate(copies.begin(), copies.end(), 0);
+  for (; width % multiple != 0; ++width) {
+    const size_t j = largest.top();
+    largest.pop();
+    ++copies[j];
+    largest.push(j);
+  }
+}
+
+// [F] index of the channel that each new channel copies, and [F'] its factors.
+struct Layout {
+  torch::Tensor source;       // [F'] int64
+  torch::Tensor up_factor;    // [F', 1]
+  torch::Tensor down_factor;  // [1, F']
+};
+
+Layout layout_of(const SplitPlan& plan) {
+  std::vector<int64_t> source;
+  std::vector<float> up, down;
+  for (size_t j = 0; j < plan.copies.size(); ++j) {
+    for (int copy = 0; copy < plan.copies[j]; ++copy) {
+      source.push_back(static_cast<int64_t>(j));
+      up.push_back(static_cast<float>(1.0 / (plan.copies[j] * plan.balance[j])));
+      down.push_back(static_cast<float>(plan.balance[j]));
+    }
+  }
+  return {torch::tensor(source, torch::kInt64), torch::tensor(up).unsqueeze(1),
+          torch::tensor(down).unsqueeze(0)};
+}
+
+}  // namespace
+
+SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec) {
+  const torch::Tensor dense = maxima.to(torch::kFloat32).contiguous();
+  const std::vector<float> max(dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel());
+  const double middle = median(max);
+  SplitPlan plan{std::vector<int>(max.size(), 1), std::vector<double>(max.size(), 1.0)};
+  if (!(middle > 0.0)) return plan;
+  for (size_t j = 0; j < max.size(); ++j) {
+    plan.copies[j] = std::max(1, static_cast<int>(std::ceil(max[j] / (spec.ratio * middle))));
+  }
+  fill_up(max, spec.multiple, plan.copies);
+  for (size_t j = 0; j < max.size(); ++j) {
+    const double goal = middle * spec.ratio / spec.balance;
+    plan.balance[j] = std::clamp(max[j] / (plan.copies[j] * goal), 1.0, spec.balance);
+  }
+  return plan;
+}
+
+void split_mlp(FloatModel& model, int layer, const SplitPlan& plan) {
+  const torch::NoGradGuard no_grad;
+  const std::string mlp = fmt::format("layers.{}.mlp.", layer);
+  const Layout layout = layout_of(plan);
+  torch::Tensor& gate = model.weights.at(mlp + "gate_proj.weight");
+  torch::Tensor& up = model.weights.at(mlp + "up_proj.weight");
+  torch::Tensor& down = model.weights.at(mlp + "down_proj.weight");
+  QNPU_ASSERT(gate.size(0) == static_cast<int64_t>(plan.copies.size()));
+  gate = gate.index_select(0, layout.source);
+  up = up.index_select(0, layout.source) * layout.up_factor;
+  down = (down.index_select(1, layout.source) * layout.down_factor).contiguous();
+  std::vector<int>& sizes = model.config.intermediate_sizes;
+  if (sizes.empty()) sizes.assign(model.config.num_layers, model.config.intermediate_size);
+  sizes[static_cast<size_t>(layer)] = static_cast<int>(gate.size(0));
+}
+
+}  // namespace qnpu

@@ -1,0 +1,33 @@
+// Outlier-channel splitting at down_proj, exact and offline. The MLP computes
+// down(silu(gate x) * (up x)): channel j may be computed m times over, each copy with its up row
+// divided by m c and its down column multiplied by c, and nothing changes. Where a channel is far
+// larger than the others, that makes the range of down_proj's input, which has one scale for all
+// channels, smaller by m c. c moves a part of it into the weights of down_proj instead (balance),
+// without new channels; it is never below 1, so the output of up_proj does not grow.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <vector>
+
+#include "quant/float_model.h"
+
+namespace qnpu {
+
+// What becomes of each channel.
+struct SplitPlan {
+  std::vector<int> copies;      // m_j >= 1
+  std::vector<double> balance;  // c_j >= 1
+};
+
+// maxima [F]: largest magnitude of each channel of down_proj's input.
+//   m_j = ceil(max_j / (ratio * median)), then channels that are still largest get further copies
+//   until the width is a multiple of spec.multiple; c_j = max_j / (m_j * median * ratio / balance),
+//   between 1 and balance.
+SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec);
+
+// Widens the MLP of a layer by the plan: gate, up and down weights, and config.intermediate_sizes.
+// The order of channels is kept, copies stand side by side.
+void split_mlp(FloatModel& model, int layer, const SplitPlan& plan);
+
+}  // namespace qnpu

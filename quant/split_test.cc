@@ -1,0 +1,69 @@
+#include "quant/split.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "quant/test_models.h"
+
+namespace qnpu {
+namespace {
+
+TEST(PlanSplit, CopiesOutliersAndFillsUp) {
+  std::vector<float> maxima(64, 1.0f);
+  maxima[5] = 9.0f;   // 3 copies at ratio 4
+  maxima[9] = 40.0f;  // 10 copies
+  const SplitPlan plan =
+      plan_split(torch::tensor(maxima), {.ratio = 4, .balance = 2, .multiple = 8});
+  EXPECT_EQ(plan.copies[5], 4);
+  // 64 + 2 + 9 = 75 channels; of the five that make 80, four go to channel 9: 40 / 13 > 9 / 3.
+  EXPECT_EQ(std::accumulate(plan.copies.begin(), plan.copies.end(), 0), 80);
+  EXPECT_EQ(plan.copies[9], 14);
+  EXPECT_EQ(plan.copies[0], 1);
+  EXPECT_EQ(plan.balance[0], 1.0);
+  EXPECT_DOUBLE_EQ(plan.balance[5], 9.0 / 4 / 2);
+  EXPECT_DOUBLE_EQ(plan.balance[9], 40.0 / 14 / 2);
+}
+
+// After the split no copy is above ratio / balance times the median, as far as balance reaches.
+TEST(PlanSplit, BoundsEveryCopy) {
+  torch::manual_seed(4);
+  const torch::Tensor maxima = torch::exp(torch::randn({200}) * 1.5);
+  const SplitSpec spec{.ratio = 4, .balance = 2, .multiple = 32};
+  const SplitPlan plan = plan_split(maxima, spec);
+  const float middle = std::get<0>(maxima.sort())[100].item<float>();
+  for (int j = 0; j < 200; ++j) {
+    const double value = maxima[j].item<float>() / (plan.copies[j] * plan.balance[j]);
+    EXPECT_LE(value, middle * spec.ratio / spec.balance * (1 + 1e-6)) << j;
+    EXPECT_GE(plan.balance[j], 1.0);
+  }
+}
+
+TEST(PlanSplit, SilentChannelsStay) {
+  const SplitPlan plan = plan_split(torch::zeros({32}), {});
+  EXPECT_EQ(plan.copies, std::vector<int>(32, 1));
+}
+
+class SplitTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(SplitTest, KeepsTheFunction) {
+  FloatModel model = load_float_model(tiny_model_folder(GetParam()));
+  const torch::Tensor tokens = torch::arange(1, 25, torch::kInt64);
+  const Graph before = build_graph(model.config, Recipe{});
+  Simulator original(model, before);
+  const torch::Tensor expected = all_logits(original, tokens);
+  for (int layer = 0; layer < model.config.num_layers; ++layer) {
+    torch::manual_seed(layer);
+    const torch::Tensor maxima = torch::exp(torch::randn({model.config.mlp_size(layer)}) * 2);
+    split_mlp(model, layer, plan_split(maxima, {.ratio = 3, .balance = 2, .multiple = 16}));
+    EXPECT_EQ(model.config.mlp_size(layer) % 16, 0);
+  }
+  const Graph after = build_graph(model.config, Recipe{});
+  Simulator widened(model, after);
+  EXPECT_LE(relative_difference(all_logits(widened, tokens), expected), 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(TinyModels, SplitTest, testing::ValuesIn(tiny_models()), test_name);
+
+}  // namespace
+}  // namespace qnpu
