@@ -1,8 +1,8 @@
 // The artifact: a folder of standard files that meets quantizer and runtime (docs/artifact.md).
 //
-//   graph.json         {"format": "quantnpu", "version": 1, "graph": {config, sites, nodes},
-//                       "recipe", "rotated", "positions", "tensors": {name: xxh3 of the bytes},
-//                       "checksum": xxh3 of all the rest, ...}
+//   graph.json         {"format": "quantnpu", "version": 2, "graph": {config, sites, nodes,
+//                       prefix}, "recipe", "rotated", "positions", "tensors": {name: xxh3 of the
+//                       bytes}, "checksum": xxh3 of all the rest, ...}
 //   model.safetensors  packed integers, every tensor at a multiple of 64 bytes
 //   tokenizer.json, tokenizer_config.json, generation_config.json, ...   copied from the checkpoint
 //   report.json        what was measured while quantizing
@@ -11,7 +11,9 @@
 // nibble first), "X.weight.scale" F32 [N], "X.row_sum", "X.multiplier", "X.shift" I32 [N],
 // "X.bias" I32 [N] where there is one (already divided by 256 if the linear is 16-bit);
 // tables "embed_tokens.weight" I16 [V, D], norm weights I16, "rope.cos", "rope.sin" I16 [P, hd /
-// 2]; SiLU nodes "X.table" I16 [256 or 65536]; softmax nodes "X.exp_high", "X.exp_low" U32 [256].
+// 2]; SiLU nodes "X.table" I16 [256 or 65536]; softmax nodes "X.exp_high", "X.exp_low" U32 [256];
+// caches, if the graph has P prefix tokens, "X.prefix" I8 [P, cols], a row for each position (of
+// keys and values alike).
 #pragma once
 
 #include <filesystem>
@@ -25,7 +27,7 @@
 
 namespace qnpu {
 
-constexpr int kArtifactVersion = 1;
+constexpr int kArtifactVersion = 2;
 
 struct Artifact {
   std::filesystem::path folder;

@@ -66,6 +66,12 @@ void node_tensors(const Graph& graph, const Node& node, int64_t positions,
       out.push_back({node.name + ".exp_high", "U32", {256}});
       out.push_back({node.name + ".exp_low", "U32", {256}});
       break;
+    case Op::kAppend:
+      if (!graph.prefix_tokens.empty()) {
+        const Site& cache = graph.site(node.out);
+        out.push_back({cache.name + ".prefix", "I8", {graph.prefix_length(), cache.cols}});
+      }
+      break;
     default:
       break;
   }

@@ -17,7 +17,9 @@ namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 ModelConfig small_config() {
   ModelConfig config;
@@ -127,7 +129,7 @@ TEST_F(ArtifactTest, NewerVersion) {
   change_graph([](json& j) { j["version"] = 7; });
   EXPECT_THAT(load_error(),
               AllOf(HasSubstr("graph.json was made by a newer quantnpu (format 7, this program "
-                              "reads up to 1)"),
+                              "reads up to 2)"),
                     HasSubstr("update the program or quantize again")));
 }
 
@@ -236,6 +238,24 @@ TEST(RequiredTensors, RefusesNodesThatLackSomething) {
     }
     EXPECT_THAT(error_of([&] { required_tensors(bad, 16); }), HasSubstr(good.nodes[i].name));
   }
+}
+
+TEST(RequiredTensors, OfAPrefix) {
+  Graph graph = build_graph(small_config(), Recipe{});
+  const auto prefixes = [&] {
+    std::vector<std::pair<std::string, std::vector<int64_t>>> found;
+    for (const TensorSpec& spec : required_tensors(graph, 16)) {
+      if (!spec.name.ends_with(".prefix")) continue;
+      EXPECT_EQ(spec.dtype, "I8");
+      found.emplace_back(spec.name, spec.shape);
+    }
+    return found;
+  };
+  EXPECT_TRUE(prefixes().empty());
+  graph.prefix_tokens = {3, 0, 39};
+  EXPECT_THAT(prefixes(), ::testing::UnorderedElementsAre(
+                              Pair("layers.0.self_attn.k_cache.prefix", ElementsAre(3, 16)),
+                              Pair("layers.0.self_attn.v_cache.prefix", ElementsAre(3, 16))));
 }
 
 TEST(RequiredTensors, OfEachWidthAndOp) {

@@ -149,6 +149,13 @@ void check_order(const Graph& graph) {
   if (graph.nodes.empty()) fail("the artifact's graph has no nodes; quantize again");
 }
 
+void check_prefix(const Graph& graph) {
+  for (const int token : graph.prefix_tokens) {
+    if (token >= 0 && token < graph.config.vocab_size) continue;
+    fail("the artifact's graph is damaged (prefix token {}); quantize again", token);
+  }
+}
+
 }  // namespace
 
 const char* op_name(Op op) { return kOps[static_cast<int>(op)]; }
@@ -179,7 +186,9 @@ json graph_to_json(const Graph& graph) {
   for (const Site& site : graph.sites) sites.push_back(site_to_json(site));
   json nodes = json::array();
   for (const Node& node : graph.nodes) nodes.push_back(node_to_json(node));
-  return {{"config", to_json(graph.config)}, {"sites", sites}, {"nodes", nodes}};
+  json j = {{"config", to_json(graph.config)}, {"sites", sites}, {"nodes", nodes}};
+  if (!graph.prefix_tokens.empty()) j["prefix"] = graph.prefix_tokens;
+  return j;
 }
 
 Graph graph_from_json(const json& j) {
@@ -188,10 +197,12 @@ Graph graph_from_json(const json& j) {
     graph.config = config_from_json(j.at("config"));
     for (const json& site : j.at("sites")) graph.sites.push_back(site_from_json(site));
     for (const json& node : j.at("nodes")) graph.nodes.push_back(node_from_json(node));
+    graph.prefix_tokens = j.value("prefix", std::vector<int>{});
   } catch (const json::exception& e) {
     fail("the artifact's graph is damaged ({}); quantize again", e.what());
   }
   check_order(graph);
+  check_prefix(graph);
   return graph;
 }
 

@@ -86,9 +86,13 @@ struct Graph {
   ModelConfig config;
   std::vector<Site> sites;
   std::vector<Node> nodes;  // in order of execution; the last one's output is the logits
+  // Tokens whose keys and values are constants of the artifact: the caches begin with their rows
+  // (tensor "<cache site>.prefix"), and a user's first token stands at position P. Empty: none.
+  std::vector<int> prefix_tokens;
 
   const Site& site(int index) const { return sites[static_cast<size_t>(index)]; }
   int find_site(const std::string& name) const;  // -1 if there is none
+  int prefix_length() const { return static_cast<int>(prefix_tokens.size()); }  // P
 };
 
 // Builds sites and nodes for a model under a recipe. Throws Error if a rule matches no site or asks

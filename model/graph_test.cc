@@ -175,10 +175,13 @@ TEST(Graph, JsonRoundTrip) {
   graph.nodes[1].law = AddLaw{1, 2, 3};
   graph.nodes[2].law = MulLaw{5, 34};
   graph.nodes[3].law = RmsNormLaw{int64_t{1} << 50, 1 << 30, 40};
+  EXPECT_FALSE(graph_to_json(graph).contains("prefix"));
+  graph.prefix_tokens = {5, 0};
   const json j = graph_to_json(graph);
   const Graph again = graph_from_json(json::parse(j.dump()));
   EXPECT_EQ(graph_to_json(again), j);
   EXPECT_EQ(again.sites[5].qparams.scale, graph.sites[5].qparams.scale);
+  EXPECT_EQ(again.prefix_tokens, graph.prefix_tokens);
 }
 
 TEST(Graph, DamagedJsonIsOneSentence) {
@@ -191,6 +194,9 @@ TEST(Graph, DamagedJsonIsOneSentence) {
   EXPECT_THROW(graph_from_json(bad), Error);
   bad = good;
   bad["nodes"].erase(0);  // something reads what nobody writes
+  EXPECT_THROW(graph_from_json(bad), Error);
+  bad = good;
+  bad["prefix"] = {0, 320};  // the vocabulary ends at 319
   EXPECT_THROW(graph_from_json(bad), Error);
   bad = good;
   bad.erase("config");

@@ -40,6 +40,15 @@ bool passes_values_on(Op op) {
   return op == Op::kConvert || op == Op::kAppend || op == Op::kRotateHalf;
 }
 
+// No node computes them, so no other site of the tied group has their values.
+void observe_prefix(const FloatModel& model, const Graph& graph,
+                    std::vector<SiteStatistics>& stats) {
+  for (const auto& [name, rows] : model.prefix.rows) {
+    const int cache = graph.find_site(name);
+    if (cache >= 0) observe(rows, 1, stats[static_cast<size_t>(cache)]);
+  }
+}
+
 }  // namespace
 
 std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int length,
@@ -110,6 +119,7 @@ std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& grap
     }
     return value;
   };
+  observe_prefix(model, graph, stats);
   Simulator simulator(model, graph);
   read_windows(simulator, windows, hook, /*with_logits=*/true, progress);
   return stats;

@@ -32,8 +32,9 @@ using WindowProgress = std::function<void(int done, int total)>;
 void read_windows(Simulator& simulator, const std::vector<Window>& windows, const SiteHook& hook,
                   bool with_logits, const WindowProgress& progress);
 
-// Statistics by site index. Memory beyond the float model: one window's activations, and logits of
-// 256 tokens at a time.
+// Statistics by site index; those of the caches hold the model's prefix, whose rows their ranges
+// must cover. Memory beyond the float model: one window's activations, and logits of 256 tokens at
+// a time.
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
                                       const WindowProgress& progress);

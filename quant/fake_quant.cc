@@ -90,6 +90,19 @@ torch::Tensor cut(const torch::Tensor& x, const torch::Tensor& step) {
   return torch::floor(x / step + 1.0 / 512) * step;
 }
 
+// The artifact's own integers; a hook that rounds them again changes nothing.
+void set_prefix(Simulator& simulator, const Artifact& artifact) {
+  const Graph& graph = artifact.graph;
+  std::map<std::string, torch::Tensor> rows;
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kAppend || graph.prefix_tokens.empty()) continue;
+    const Site& cache = graph.site(node.out);
+    const TensorView& view = artifact.tensors.at(cache.name + ".prefix");
+    rows[cache.name] = integers(view, graph.prefix_length(), cache.cols) * cache.qparams.scale[0];
+  }
+  simulator.set_prefix(rows);
+}
+
 }  // namespace
 
 void fake_quantize(const float* x, int64_t count, const QParams& qparams, float* y) {
@@ -133,6 +146,7 @@ void set_artifact_weights(Simulator& simulator, const Artifact& artifact) {
       set_table(simulator, artifact, artifact.graph.site(node.weight));
     }
   }
+  set_prefix(simulator, artifact);
 }
 
 }  // namespace qnpu

@@ -19,7 +19,8 @@ SiteHook site_quant_hook(const Graph& graph);
 // 16-bit products, RMSNorm's fraction. `artifact` must stay alive.
 SiteHook fake_quant_hook(const Artifact& artifact);
 
-// Puts an artifact's weights, biases and tables, as real numbers, into a simulator.
+// Puts an artifact's weights, biases, tables and prefix, as real numbers, into a simulator (which
+// is reset).
 void set_artifact_weights(Simulator& simulator, const Artifact& artifact);
 
 }  // namespace qnpu

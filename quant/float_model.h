@@ -8,17 +8,25 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "model/config.h"
 #include "model/recipe.h"
 
 namespace qnpu {
 
+// Tokens before every sequence, as what they leave in the caches (prefix.h). Empty: none.
+struct Prefix {
+  std::vector<int> tokens;                    // P ids
+  std::map<std::string, torch::Tensor> rows;  // by name of the cache site: [P, cols] fp32
+};
+
 struct FloatModel {
   ModelConfig config;
   std::map<std::string, torch::Tensor>
       weights;                   // fp32; lm_head.weight shares the embedding if tied
   double attention_scale = 1.0;  // scores = attention_scale * q . k; 1 once folded into q
+  Prefix prefix;                 // values in the basis of the weights
 };
 
 // Reads config.json and the safetensors. Error: missing or extra-shaped tensor, NaN or infinity,
@@ -30,7 +38,8 @@ FloatModel load_float_model(const std::filesystem::path& folder);
 void fold_norms(FloatModel& model);
 
 // Folds R1 (D x D, residual stream) and R2 (head_dim x head_dim per layer, values) into the weights
-// in float64 (method.md 2.1), biases too. Needs fold_norms first. Keeps the function.
+// in float64 (method.md 2.1), biases and a prefix's values too. Needs fold_norms first. Keeps the
+// function.
 void rotate(FloatModel& model, Rotation r1, Rotation r2, uint64_t seed);
 
 }  // namespace qnpu

@@ -43,6 +43,7 @@ class Freezer {
         positions_(std::min(model.config.max_positions, options.max_positions)) {}
 
   WeightReports run(const std::filesystem::path& folder, const nlohmann::json& manifest) {
+    graph_.prefix_tokens = model_.prefix.tokens;
     choose_table_scales();
     apply_ties(graph_);
     snap_attention_products(graph_);
@@ -96,9 +97,26 @@ class Freezer {
         store_.add(node.name + ".exp_low", "U32", {256}, tables.low);
         break;
       }
+      case Op::kAppend:
+        if (graph_.prefix_length() > 0) write_prefix(graph_.site(node.out));
+        break;
       default:
         break;
     }
+  }
+
+  // fp32 -> s8 with the cache's scale, halves up: [P, cols].
+  void write_prefix(const Site& cache) {
+    const auto found = model_.prefix.rows.find(cache.name);
+    if (found == model_.prefix.rows.end()) fail("the prefix has no rows for '{}'", cache.name);
+    const torch::Tensor rows = found->second.contiguous();
+    const float* from = rows.data_ptr<float>();
+    const double scale = cache.qparams.scale[0];
+    std::vector<int8_t> q(static_cast<size_t>(rows.numel()));
+    for (size_t i = 0; i < q.size(); ++i) {
+      q[i] = static_cast<int8_t>(std::clamp(std::floor(from[i] / scale + 0.5), -128.0, 127.0));
+    }
+    store_.add(cache.name + ".prefix", "I8", rows.sizes().vec(), q);
   }
 
   // fp32 -> s16, halves up.

@@ -2,7 +2,8 @@
 //
 // Order: tables (embedding, norm weights) get their scales; attention products are snapped; the
 // laws of the nodes follow from the scales; last come the linears, whose weight scales are snapped
-// before the weights are rounded with them (freeze_linear.h).
+// before the weights are rounded with them (freeze_linear.h). The model's prefix becomes the
+// graph's, its rows rounded to the caches' scales.
 #pragma once
 
 #include <filesystem>

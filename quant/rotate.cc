@@ -2,7 +2,8 @@
 //
 //   residual stream h' = h R1:   embedding E R1; readers (q, k, v, gate, up, lm_head) W R1;
 //                                writers (o, down) R1' W, and b R1
-//   values v' = v R2 per head:   v: R2' W, and b R2, for the rows of each KV head;
+//   values v' = v R2 per head:   v: R2' W, and b R2, for the rows of each KV head; a prefix's
+//   values;
 //                                o: W R2 for the columns of each query head
 //
 // Attention mixes positions, never channels of a head, and an RMSNorm without gamma keeps the
@@ -80,6 +81,10 @@ void rotate_values(FloatModel& model, int layer, const torch::Tensor& r2) {
           .reshape({heads * head_dim, -1});
   const auto bias = weights.find(prefix + "v_proj.bias");
   if (bias != weights.end()) bias->second = bias_times(bias->second, r2);
+  const auto rows = model.prefix.rows.find(prefix + "v_cache");  // [P, KV * hd]
+  if (rows != model.prefix.rows.end()) {
+    rows->second = bias_times(rows->second, r2).view(rows->second.sizes());
+  }
   torch::Tensor& o = weights.at(prefix + "o_proj.weight");  // [D, H * hd]
   o = times(o.view({-1, head_dim}), r2).view(o.sizes());
 }

@@ -63,6 +63,7 @@ Simulator::Simulator(const FloatModel& model, const Graph& graph, torch::ScalarT
   for (const auto& [name, tensor] : model.weights) {
     if (tensor.scalar_type() != dtype_) weights_[name] = tensor.to(dtype_);
   }
+  set_prefix(model.prefix.rows);
 }
 
 torch::Tensor Simulator::forward(const torch::Tensor& tokens, const SiteHook& hook) {
@@ -96,7 +97,21 @@ torch::Tensor Simulator::logits(const torch::Tensor& hidden, const SiteHook& hoo
 
 void Simulator::reset() {
   for (torch::Tensor& cache : caches_) cache = torch::Tensor();
-  position_ = 0;
+  position_ = prefix_length_;
+}
+
+void Simulator::set_prefix(const std::map<std::string, torch::Tensor>& rows) {
+  prefix_.assign(graph_.sites.size(), torch::Tensor());
+  prefix_length_ = 0;
+  for (const Node& node : graph_.nodes) {
+    if (node.op != Op::kAppend || rows.empty()) continue;
+    const std::string& name = graph_.site(node.out).name;
+    const auto found = rows.find(name);
+    if (found == rows.end()) fail("The prefix has no rows for {}, which the graph needs.", name);
+    prefix_[node.out] = found->second.to(dtype_);
+    prefix_length_ = static_cast<int>(found->second.size(0));
+  }
+  reset();
 }
 
 void Simulator::set_weight(const std::string& name, torch::Tensor weight) {
@@ -113,8 +128,9 @@ void Simulator::check_tokens(const torch::Tensor& tokens) const {
          smallest < 0 ? smallest : largest, config.vocab_size);
   }
   if (position_ + tokens.size(1) > config.max_positions) {
-    fail("A sequence of {} tokens is longer than the model's {} positions: shorten it.",
-         position_ + tokens.size(1), config.max_positions);
+    fail("A sequence of {} tokens is longer than the model's {} positions{}: shorten it.",
+         position_ - prefix_length_ + tokens.size(1), config.max_positions - prefix_length_,
+         prefix_length_ == 0 ? "" : fmt::format(" behind a prefix of {}", prefix_length_));
   }
 }
 
@@ -207,10 +223,17 @@ torch::Tensor Simulator::evaluate(const Node& node, const Values& values, Heads 
 }
 
 torch::Tensor Simulator::append(const Node& node, const torch::Tensor& rows, const SiteHook& hook) {
-  const torch::Tensor kept = hook ? hook(node.out, rows) : rows;
   torch::Tensor& cache = caches_[node.out];
+  if (!cache.defined() && prefix_length_ > 0) cache = first_rows(node.out, rows.size(0), hook);
+  const torch::Tensor kept = hook ? hook(node.out, rows) : rows;
   cache = cache.defined() ? torch::cat({cache, kept}, 1) : kept;
   return cache;
+}
+
+// The prefix's rows of a cache, as the hook leaves them, for each sequence: [B, P, cols].
+torch::Tensor Simulator::first_rows(int site, int64_t batch, const SiteHook& hook) const {
+  const torch::Tensor rows = prefix_[site].unsqueeze(0);
+  return (hook ? hook(site, rows) : rows).expand({batch, -1, -1});
 }
 
 torch::Tensor Simulator::linear(const Node& node, const torch::Tensor& in) const {

@@ -23,7 +23,8 @@ namespace qnpu {
 //                      heads; small inputs come as one chunk of all heads.
 //   kKCache, kVCache   [B, T, cols]: the new rows only. What the hook returns is kept, so that each
 //                      row is quantized, or observed, once. Both caches have positions as rows
-//                      here.
+//                      here. The rows of a prefix, [1, P, cols], come before a sequence's first
+//                      ones, in a call of their own.
 //
 // Invisible (future) positions never disturb a range: in the outputs of kScores and kMask they hold
 // the row's score of position 0, which every row sees, and in the probabilities 0.
@@ -36,9 +37,10 @@ class Simulator {
   // coarse for 16-bit sites: calibrate in fp32). References must stay alive.
   Simulator(const FloatModel& model, const Graph& graph, torch::ScalarType dtype = torch::kFloat32);
 
-  // tokens [B, T] int64, appended to the KV cache. Returns the final norm's output [B, T, D] (input
-  // of the head). Memory: every value is freed after its last use, and scores are made for a few
-  // heads at a time. Error: a token outside the vocabulary, more positions than the model has.
+  // tokens [B, T] int64, appended to the KV cache, which begins with the model's prefix. Returns
+  // the final norm's output [B, T, D] (input of the head). Memory: every value is freed after its
+  // last use, and scores are made for a few heads at a time. Error: a token outside the vocabulary,
+  // more positions than the model has.
   torch::Tensor forward(const torch::Tensor& tokens, const SiteHook& hook = {});
 
   // The same walk in pieces, for those who take many sequences through a layer before the next one:
@@ -57,12 +59,16 @@ class Simulator {
   // of rows.
   torch::Tensor logits(const torch::Tensor& hidden, const SiteHook& hook = {});
 
-  void reset();  // empty KV cache
-  int position() const { return position_; }
+  void reset();                               // the KV cache holds the prefix alone
+  int position() const { return position_; }  // tokens in the cache, the prefix's P included
 
   // Replaces a weight, bias or table for this simulator only (a dequantized or fake-quantized one).
   // "rope.cos" and "rope.sin" [P, head_dim / 2] need a row for every position that is used.
   void set_weight(const std::string& name, torch::Tensor weight);
+
+  // Replaces the prefix for this simulator only, and resets it: rows [P, cols] by name of the cache
+  // site, for every cache; an empty map: no prefix.
+  void set_prefix(const std::map<std::string, torch::Tensor>& rows);
 
  private:
   struct Heads {
@@ -75,6 +81,7 @@ class Simulator {
   torch::Tensor attend(int begin, int end, Heads heads, Values& values, const SiteHook& hook);
   torch::Tensor evaluate(const Node& node, const Values& values, Heads heads) const;
   torch::Tensor append(const Node& node, const torch::Tensor& rows, const SiteHook& hook);
+  torch::Tensor first_rows(int site, int64_t batch, const SiteHook& hook) const;
   torch::Tensor linear(const Node& node, const torch::Tensor& in) const;
   torch::Tensor scores(const Node& node, const Values& values, Heads heads) const;
   torch::Tensor softmax(const torch::Tensor& scores) const;
@@ -92,6 +99,8 @@ class Simulator {
   std::map<std::string, torch::Tensor> rope_;     // "rope.cos", "rope.sin" [P, head_dim / 2]
   std::vector<int> last_use_;                     // by site: the last node that reads it
   int head_ = 0;                                  // the lm_head node
+  std::vector<torch::Tensor> prefix_;             // by site index: [P, cols]; undefined: none
+  int prefix_length_ = 0;                         // P
   std::vector<torch::Tensor> caches_;             // by site index: [B, C, cols]
   int position_ = 0;
   bool fast_products_ = false;

@@ -63,7 +63,8 @@ TEST_P(NoAllocationTest, RunDoesNotAllocate) {
   if (!kCounts) GTEST_SKIP() << "not counted under AddressSanitizer";
   if (!isa_supported(isa)) GTEST_SKIP() << "this CPU has no " << isa_name(isa);
   TestFolder folder;
-  testing::make_random_artifact(testing::tiny_config("qwen3"), Recipe{}, 4, folder.path());
+  testing::make_random_artifact(testing::tiny_config("qwen3"), Recipe{}, 4, folder.path(),
+                                /*positions=*/192, /*prefix=*/2);
   Session session(load_artifact(folder.path()),
                   {.context = 150, .max_rows = 60, .threads = threads, .isa = isa});
   const std::vector<int32_t> tokens(60, 11);

@@ -18,8 +18,13 @@ namespace {
 
 constexpr int kTokens = 48;
 
-// The integers of a site in real numbers, laid out as real_forward does.
-std::vector<double> site_as_reals(const Graph& graph, const testing::SiteRows& rows, int site) {
+// The integers of a site in real numbers, laid out as real_forward does; the caches' first rows are
+// the model's.
+std::vector<double> site_as_reals(const testing::RealModel& model, const testing::SiteRows& rows,
+                                  int site) {
+  const Graph& graph = model.graph;
+  const int prefix = graph.prefix_length();
+  const int positions = prefix + kTokens;
   const QParams& params = graph.site(site).qparams;
   const auto real = [&](int16_t q) {
     const int value = params.dtype == DType::kU16 ? static_cast<uint16_t>(q) : q;
@@ -27,17 +32,20 @@ std::vector<double> site_as_reals(const Graph& graph, const testing::SiteRows& r
   };
   std::vector<double> out;
   if (graph.site(site).role != Role::kScores) {
-    for (int t = 0; t < kTokens; ++t) {
-      for (const int16_t q : rows.at({site, t})) out.push_back(real(q));
+    const auto constant = model.tensors.find(graph.site(site).name + ".prefix");
+    if (constant != model.tensors.end()) out = constant->second;
+    for (int p = prefix; p < positions; ++p) {
+      for (const int16_t q : rows.at({site, p})) out.push_back(real(q));
     }
     return out;
   }
-  out.resize(static_cast<size_t>(graph.config.num_heads) * kTokens * kTokens);
+  out.resize(static_cast<size_t>(graph.config.num_heads) * kTokens * positions);
   for (int t = 0; t < kTokens; ++t) {
-    const std::vector<int16_t>& row = rows.at({site, t});
+    const std::vector<int16_t>& row = rows.at({site, prefix + t});
+    const int visible = prefix + t + 1;
     for (int h = 0; h < graph.config.num_heads; ++h) {
-      for (int p = 0; p <= t; ++p)
-        out[(h * kTokens + t) * kTokens + p] = real(row[h * (t + 1) + p]);
+      for (int p = 0; p < visible; ++p)
+        out[(h * kTokens + t) * positions + p] = real(row[h * visible + p]);
     }
   }
   return out;
@@ -64,41 +72,45 @@ double allowed_steps(const Artifact& artifact, const Node& node) {
   return 1.1 + (short_factors ? 1.0 : 0.0) + 512.0 * unit / scale(node.out);
 }
 
-class RealForwardTest : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
+// Architecture, recipe, number of prefix tokens.
+using Case = std::tuple<std::string, std::string, int>;
+
+class RealForwardTest : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    const auto [architecture, recipe] = GetParam();
+    const auto [architecture, recipe, prefix] = GetParam();
     const auto file = std::filesystem::path(QNPU_SOURCE_DIR) / "recipes" / (recipe + ".json");
     testing::make_random_artifact(testing::tiny_config(architecture), load_recipe(file), 3,
-                                  folder_.path());
+                                  folder_.path(), /*positions=*/192, prefix);
     artifact_ = load_artifact(folder_.path());
+    model_ = testing::dequantize(*artifact_);
     std::mt19937 random(5);
     for (int i = 0; i < kTokens; ++i) tokens_.push_back(random() % graph().config.vocab_size);
     Session session(artifact_, {.context = 64, .max_rows = 64, .threads = 1});
     const testing::SiteRows rows = testing::run_and_record(session, tokens_, kTokens);
     values_.resize(graph().sites.size());
     for (const Node& node : graph().nodes) {
-      values_[static_cast<size_t>(node.out)] = site_as_reals(graph(), rows, node.out);
+      values_[static_cast<size_t>(node.out)] = site_as_reals(model_, rows, node.out);
     }
   }
   const Graph& graph() const { return artifact_->graph; }
 
   TestFolder folder_;
   std::shared_ptr<const Artifact> artifact_;
+  testing::RealModel model_;
   std::vector<int32_t> tokens_;
   testing::RealValues values_;  // what the integer runtime computed
 };
 
 // Each node on the runtime's own inputs: errors do not add up, so the bound is tight.
 TEST_P(RealForwardTest, EveryNodeIsWithinItsRounding) {
-  const testing::RealModel model = testing::dequantize(*artifact_);
   for (const Node& node : graph().nodes) {
     const QParams& params = graph().site(node.out).qparams;
     const auto [qmin, qmax] = integer_range(params.dtype);
     const double scale = params.scale.at(0);
     const double low = (qmin - params.zero_point.at(0)) * scale;
     const double high = (qmax - params.zero_point.at(0)) * scale;
-    const std::vector<double> wanted = testing::real_node(model, tokens_, node, values_);
+    const std::vector<double> wanted = testing::real_node(model_, tokens_, node, values_);
     const std::vector<double>& got = values_[static_cast<size_t>(node.out)];
     ASSERT_EQ(wanted.size(), got.size());
     double worst = 0.0;
@@ -112,7 +124,7 @@ TEST_P(RealForwardTest, EveryNodeIsWithinItsRounding) {
 
 // The whole model: both round at every site, and single steps of 8-bit sites add up on the way.
 TEST_P(RealForwardTest, LogitsAreNearTheRealForward) {
-  const auto reals = testing::real_forward(testing::dequantize(*artifact_), tokens_, true);
+  const auto reals = testing::real_forward(model_, tokens_, true);
   const auto logits = static_cast<size_t>(graph().nodes.back().out);
   const double db = testing::sqnr(reals[logits], values_[logits]);
   std::printf("SQNR of the logits: %.1f dB\n", db);
@@ -121,7 +133,8 @@ TEST_P(RealForwardTest, LogitsAreNearTheRealForward) {
 
 INSTANTIATE_TEST_SUITE_P(Models, RealForwardTest,
                          ::testing::Combine(::testing::Values("llama", "qwen2", "qwen3"),
-                                            ::testing::Values("w8a8kv8", "w4a8kv8", "w4a16kv8")));
+                                            ::testing::Values("w8a8kv8", "w4a8kv8", "w4a16kv8"),
+                                            ::testing::Values(0, 3)));
 
 }  // namespace
 }  // namespace qnpu

@@ -45,11 +45,16 @@ class ThreadScope {
 };
 
 int choose_context(const Artifact& artifact, int wished) {
-  if (wished == 0) return std::min(artifact.positions, kDefaultContext);
+  const int prefix = artifact.graph.prefix_length();
+  if (wished == 0) wished = std::min(artifact.positions, kDefaultContext);
   if (wished < 0) fail("a context of {} positions: it must be at least 1", wished);
   if (wished > artifact.positions) {
     fail("a context of {} positions, but {} was made for {}: ask for fewer", wished,
          artifact.folder.string(), artifact.positions);
+  }
+  if (wished <= prefix) {
+    fail("a context of {} positions, but the prefix of {} takes {} of them: ask for more", wished,
+         artifact.folder.string(), prefix);
   }
   return wished;
 }
@@ -70,6 +75,7 @@ struct Session::Impl {
   int capacity = 0;
   int max_rows = 0;
   int threads = 0;
+  int prefix = 0;  // positions of the caches that are constants
   int position = 0;
   int vocab = 0;
   Plan plan;
@@ -79,6 +85,7 @@ struct Session::Impl {
   Trace trace;
 
   Impl(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
+  void write_prefix();
   void check(std::span<const int32_t> tokens) const;
   std::span<const int16_t> run(std::span<const int32_t> tokens, Rows rows);
   void walk(const Step& step, size_t begin, size_t end);
@@ -95,13 +102,29 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
   capacity = cache_capacity(context);
   max_rows = std::min(options.max_rows, context);
   threads = options.threads == 0 ? omp_get_num_procs() : options.threads;
+  prefix = position = graph.prefix_length();
   vocab = logits_site().cols;
   const ThreadScope scope(threads);  // scratch may depend on the number of threads
   plan = make_plan(graph, capacity, max_rows, graph_scratch_bytes(graph, capacity, max_rows));
   arena = allocate(plan.arena_bytes);
   bound = bind_graph(*artifact, plan, capacity, arena.get(), options.isa);
+  write_prefix();
   if (bitwidth(logits_site().qparams.dtype) == 8) {
     widened.resize(static_cast<size_t>(max_rows) * static_cast<size_t>(vocab));
+  }
+}
+
+// Once: later rows come behind these, so no call overwrites them.
+void Session::Impl::write_prefix() {
+  if (prefix == 0) return;
+  AttentionShape shape = bound.attention;
+  shape.tokens = prefix;
+  for (size_t i = 0; i < bound.nodes.size(); ++i) {
+    const BoundNode& node = bound.nodes[i];
+    if (node.op != Op::kAppend) continue;
+    const Site& cache = artifact->graph.site(artifact->graph.nodes[i].out);
+    const int8_t* rows = artifact->tensors.at(cache.name + ".prefix").as<int8_t>().data();
+    (node.keys ? append_keys : append_values)(rows, shape, static_cast<int8_t*>(node.out));
   }
 }
 
@@ -115,9 +138,11 @@ void Session::Impl::check(std::span<const int32_t> tokens) const {
   }
   if (tokens.size() > static_cast<size_t>(context - position)) {
     fail(
-        "the context is full: {} tokens after the {} already seen are more than its {} positions; "
+        "the context is full: {} tokens after the {} already seen are more than its {} "
+        "positions{}; "
         "shorten the text or ask for a larger context",
-        tokens.size(), position, context);
+        tokens.size(), position - prefix, context,
+        prefix == 0 ? "" : fmt::format(" hold beside the {} of the prefix", prefix));
   }
 }
 
@@ -173,16 +198,18 @@ Session::~Session() = default;
 const Graph& Session::graph() const { return impl_->artifact->graph; }
 int Session::context() const { return impl_->context; }
 int Session::position() const { return impl_->position; }
+int Session::prefix_length() const { return impl_->prefix; }
 int Session::max_rows() const { return impl_->max_rows; }
 size_t Session::arena_bytes() const { return impl_->plan.arena_bytes; }
 size_t Session::cache_bytes() const { return impl_->plan.cache_bytes; }
 double Session::logits_scale() const { return impl_->logits_site().qparams.scale.at(0); }
 void Session::set_trace(Trace trace) { impl_->trace = std::move(trace); }
-void Session::reset() { impl_->position = 0; }
+void Session::reset() { impl_->position = impl_->prefix; }
 
 void Session::truncate(int position) {
-  if (position < 0 || position > impl_->position) {
-    fail("cannot go back to position {}: the session is at {}", position, impl_->position);
+  if (position < impl_->prefix || position > impl_->position) {
+    fail("cannot go back to position {}: the session is at {}{}", position, impl_->position,
+         impl_->prefix == 0 ? "" : fmt::format(", behind a prefix of {}", impl_->prefix));
   }
   impl_->position = position;
 }

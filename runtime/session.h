@@ -19,7 +19,8 @@
 namespace qnpu {
 
 struct SessionOptions {
-  int context = 0;     // positions of the KV cache; 0: what the artifact allows, at most 4096
+  int context = 0;     // positions of the KV cache, the artifact's prefix included; 0: what the
+                       // artifact allows, at most 4096
   int max_rows = 128;  // tokens per walk of the graph; longer calls are cut
   int threads = 0;     // 0: all cores
   Isa isa = best_isa();
@@ -39,13 +40,15 @@ struct SiteValues {
 // One sequence. A session belongs to one thread at a time; several may share an artifact.
 class Session {
  public:
-  // Error: more context than the artifact has positions, sizes below 1, a law without a kernel.
+  // Error: more context than the artifact has positions or no more than its prefix, sizes below 1,
+  // a law without a kernel.
   Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
   ~Session();
 
   const Graph& graph() const;
   int context() const;
-  int position() const;  // tokens in the KV cache
+  int position() const;       // tokens in the KV cache, those of the prefix included
+  int prefix_length() const;  // P: where a new session begins
   int max_rows() const;
 
   // Appends at most max_rows tokens. Returns the logits' integers: [tokens, vocab] if `all_rows`,
@@ -58,8 +61,9 @@ class Session {
   // Any number of tokens, in pieces of max_rows; logits of the last token. Errors as in run().
   std::span<const int16_t> prefill(std::span<const int32_t> tokens);
 
-  void reset();                 // empty cache
-  void truncate(int position);  // forget the tokens from `position` on; Error if there are fewer
+  void reset();  // as new: the cache holds the prefix alone
+  // Forgets the tokens from `position` on. Error if there are fewer, or if they are of the prefix.
+  void truncate(int position);
 
   using Trace = std::function<void(const SiteValues&)>;
   void set_trace(Trace trace);  // called after every node; empty: none

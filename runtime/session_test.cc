@@ -22,6 +22,7 @@ constexpr int kTokens = 75;
 struct Case {
   std::string architecture;
   std::string recipe;  // a file of recipes/, or JSON rules
+  int prefix = 0;      // tokens
 };
 
 Recipe recipe_of(const std::string& text) {
@@ -43,7 +44,8 @@ class SessionTest : public ::testing::TestWithParam<Case> {
   void SetUp() override {
     const ModelConfig config =
         testing::tiny_config(GetParam().architecture, {.intermediate_sizes = {80, 112}});
-    testing::make_random_artifact(config, recipe_of(GetParam().recipe), 1, folder_.path());
+    testing::make_random_artifact(config, recipe_of(GetParam().recipe), 1, folder_.path(),
+                                  /*positions=*/192, GetParam().prefix);
     artifact_ = load_artifact(folder_.path());
     tokens_ = random_tokens(kTokens, config.vocab_size);
   }
@@ -96,8 +98,8 @@ TEST_P(SessionTest, TruncateAndRunAgain) {
   const std::vector<int32_t> other = random_tokens(90, 50);
   run_and_record(session_b, std::span(tokens_).first(33), 33);
   run_and_record(session_b, std::span(other).first(40), 40);  // overwrites what follows
-  session_b.truncate(33);
-  EXPECT_EQ(session_b.position(), 33);
+  session_b.truncate(GetParam().prefix + 33);
+  EXPECT_EQ(session_b.position(), GetParam().prefix + 33);
   const SiteRows rest = run_and_record(session_b, std::span(tokens_).subspan(33), 10);
   for (const auto& [key, row] : rest) {
     EXPECT_EQ(wanted.at(key), row) << artifact_->graph.site(key.first).name;
@@ -134,14 +136,17 @@ INSTANTIATE_TEST_SUITE_P(
     Models, SessionTest,
     ::testing::Values(Case{"llama", "w8a8kv8"}, Case{"llama", "w4a8kv8"}, Case{"llama", "w4a16kv8"},
                       Case{"qwen2", "w4a8kv8"}, Case{"qwen2", "w4a16kv8"}, Case{"qwen3", "w8a8kv8"},
-                      Case{"qwen3", "w4a16kv8"},
+                      Case{"qwen3", "w4a16kv8"}, Case{"llama", "w4a8kv8", 2},
+                      Case{"qwen2", "w4a16kv8", 1}, Case{"qwen3", "w8a8kv8", 5},
                       // 8-bit logits; 16-bit SiLU between 8-bit linears; 4-bit head.
                       Case{"llama", R"([{"match": "lm_head.in", "bitwidth": 8},
                                         {"match": "*.silu.out", "bitwidth": 16},
                                         {"match": "lm_head.weight", "bitwidth": 4}])"}),
     [](const auto& info) {
       const std::string recipe = info.param.recipe[0] == '[' ? "mixed" : info.param.recipe;
-      return info.param.architecture + "_" + recipe;
+      const int prefix = info.param.prefix;
+      return info.param.architecture + "_" + recipe +
+             (prefix > 0 ? "_prefix" + std::to_string(prefix) : "");
     });
 
 }  // namespace

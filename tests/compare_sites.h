@@ -17,18 +17,20 @@ namespace qnpu {
 using SiteRows = std::map<int, std::vector<float>>;  // by site, flattened, visible values only
 
 // Calls `visit` with a reference to every visible value, in the order of SiteRows: of scores
-// [1, H, T, T] those of positions 0 .. t, of everything else all.
+// [1, H, T, C] those of positions 0 .. C - T + t, of everything else all.
 template <typename Visit>
 void for_visible(const torch::Tensor& value, Role role, Visit visit) {
   float* data = value.data_ptr<float>();
   const int64_t cols = value.size(-1);
   for (int64_t row = 0; row < value.numel() / cols; ++row) {
-    const int64_t visible = role == Role::kScores ? row % value.size(-2) + 1 : cols;
+    const int64_t rows = value.size(-2);
+    const int64_t visible = role == Role::kScores ? cols - rows + row % rows + 1 : cols;
     for (int64_t c = 0; c < visible; ++c) visit(data[row * cols + c]);
   }
 }
 
-// The simulator's values. With `forced`, each site goes on with those values instead.
+// The simulator's values; of caches the prefix's rows, then the tokens'. With `forced`, each site
+// goes on with those values instead.
 inline SiteRows simulate(const FloatModel& model, const Artifact& artifact,
                          const std::vector<int32_t>& tokens, const SiteRows* forced) {
   Simulator simulator(model, artifact.graph);
@@ -38,9 +40,10 @@ inline SiteRows simulate(const FloatModel& model, const Artifact& artifact,
   const SiteHook hook = [&](int site, const torch::Tensor& value) {
     const torch::Tensor rounded = quantize(site, value).contiguous();
     const Role role = artifact.graph.site(site).role;
+    const size_t before = rows[site].size();
     for_visible(rounded, role, [&](float x) { rows[site].push_back(x); });
     if (forced != nullptr) {
-      const float* from = forced->at(site).data();
+      const float* from = forced->at(site).data() + before;
       for_visible(rounded, role, [&](float& x) { x = *from++; });
     }
     return rounded;
@@ -65,7 +68,8 @@ inline double real_value(const SiteValues& values, const QParams& qparams, int64
   return static_cast<double>(qparams.scale[0]) * (q - qparams.zero_point[0]);
 }
 
-// The same order as in `simulate`: rows of tokens; of scores the visible ones.
+// The same order as in `simulate`: rows of tokens, of caches all from position 0 on; of scores the
+// visible ones.
 inline std::vector<float> dequantize(const Graph& graph, const SiteValues& values) {
   const Site& site = graph.site(values.site);
   std::vector<float> out;
@@ -74,11 +78,14 @@ inline std::vector<float> dequantize(const Graph& graph, const SiteValues& value
   };
   if (site.role == Role::kScores) {
     for (int64_t row = 0; row < int64_t{graph.config.num_heads} * values.tokens; ++row) {
-      for (int64_t c = 0; c <= row % values.tokens; ++c) take(row * values.row_stride + c);
+      const int64_t visible = values.position + row % values.tokens + 1;
+      for (int64_t c = 0; c < visible; ++c) take(row * values.row_stride + c);
     }
     return out;
   }
-  for (int64_t t = 0; t < values.tokens; ++t) {
+  const bool is_cache = site.role == Role::kKCache || site.role == Role::kVCache;
+  const int64_t count = values.tokens + (is_cache ? values.position : 0);
+  for (int64_t t = 0; t < count; ++t) {
     for (int64_t c = 0; c < site.cols; ++c) {
       const bool transposed = site.role == Role::kVCache;
       take(transposed ? c * values.row_stride + t : t * values.row_stride + c);
@@ -90,7 +97,8 @@ inline std::vector<float> dequantize(const Graph& graph, const SiteValues& value
 inline SiteRows execute(const std::shared_ptr<const Artifact>& artifact,
                         const std::vector<int32_t>& tokens) {
   const int count = static_cast<int>(tokens.size());
-  Session session(artifact, {.context = count, .max_rows = count});
+  const int context = artifact->graph.prefix_length() + count;
+  Session session(artifact, {.context = context, .max_rows = count});
   SiteRows rows;
   session.set_trace(
       [&](const SiteValues& values) { rows[values.site] = dequantize(session.graph(), values); });

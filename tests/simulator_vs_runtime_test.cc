@@ -16,8 +16,14 @@
 #include <map>
 
 #include "eval/sqnr.h"
+#include "io/files.h"
 #include "io/test_folder.h"
+#include "model/tokens.h"
+#include "quant/calibrate.h"
+#include "quant/freeze.h"
+#include "quant/prefix.h"
 #include "quant/quantize.h"
+#include "quant/ranges.h"
 #include "quant/test_models.h"
 #include "tests/compare_sites.h"
 
@@ -29,6 +35,7 @@ constexpr int kTokens = 96;
 struct Case {
   std::string model;
   std::string recipe;
+  std::vector<int> prefix = {};
 };
 
 std::vector<Case> all_cases() {
@@ -38,13 +45,31 @@ std::vector<Case> all_cases() {
       cases.push_back({model, recipe});
     }
   }
+  cases.push_back({"tiny-llama", "w4a8kv8", {7, 0, 41}});
+  cases.push_back({"tiny-qwen3", "w4a16kv8", {3}});
   return cases;
 }
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.recipe; }
 
+// As quantize() does, with a prefix before every sequence.
+void quantize_with_prefix(const QuantizeOptions& options, const std::vector<int>& tokens) {
+  FloatModel model = load_float_model(options.model);
+  fold_norms(model);
+  rotate(model, options.recipe.r1, options.recipe.r2, options.seed);
+  Graph graph = build_graph(model.config, options.recipe);
+  model.prefix = compute_prefix(model, graph, tokens);
+  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  const std::vector<int> text = token_sequence(tokenizer, read_text(options.calibration));
+  const auto windows = cut_windows(text, options.samples, options.length, options.seed);
+  assign_ranges(graph, calibrate(model, graph, windows, {}));
+  std::filesystem::create_directories(options.out);
+  freeze(model, graph, options.out, nlohmann::json::object());
+}
+
 std::string case_name(const testing::TestParamInfo<Case>& info) {
   std::string name = info.param.model + "_" + info.param.recipe;
+  if (!info.param.prefix.empty()) name += "_prefix";
   for (char& c : name) {
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
   }
@@ -61,7 +86,11 @@ class SimulatorVsRuntime : public testing::TestWithParam<Case> {
     options.samples = 8;
     options.length = kTokens;
     options.out = folder_.path() / "artifact";
-    quantize(options);
+    if (GetParam().prefix.empty()) {
+      quantize(options);
+    } else {
+      quantize_with_prefix(options, GetParam().prefix);
+    }
     artifact_ = load_artifact(options.out);
     for (int t = 0; t < kTokens; ++t) tokens_.push_back((t * 37 + t * t) % 250);
   }

@@ -21,6 +21,7 @@ import unittest
 PROGRAM = pathlib.Path(sys.argv[1])
 SOURCE = pathlib.Path(sys.argv[2])
 MODEL = SOURCE / "testdata/models/tiny-llama"
+PREFIXED = SOURCE / "testdata/artifacts/v2-prefix-qwen3"  # 80 positions, a prefix of 2 tokens
 TEXT = SOURCE / "testdata/goldens/prose.txt"
 PROGRESS = re.compile(r"(?!qnpu:).*: [\d.]+ (s|min)|(?!qnpu:).* \d+ of \d+.*")
 
@@ -123,6 +124,17 @@ class Commands(Case):
         self.assertNotIn("layers.1.", text.stdout)
         self.assert_error(run("inspect", self.artifact, "--sites", "nothing.*"), "nothing.*")
 
+    def test_inspect_prefix(self):
+        values = self.json("inspect", PREFIXED)
+        tokens = values["prefix"]
+        self.assertEqual(len(tokens), 2)
+        text = run("inspect", PREFIXED).stdout
+        for token in tokens:
+            self.assertIn(f"({token['id']})", text)
+            self.assertIsInstance(token["text"], str)
+        self.assertIn("MLP 64 to 96", text)
+        self.assertNotIn("prefix", self.json("inspect", self.artifact))
+
     def test_inspect_plan(self):
         values = self.json("inspect", "--model", MODEL, "--recipe", "w4a8kv8")
         sites = {s["name"]: s for s in values["sites"]}
@@ -195,6 +207,11 @@ class Eval(Case):
         bf16 = self.evaluate(MODEL, "--dtype", "bf16")["perplexity"]
         self.assertAlmostEqual(fp32, bf16, delta=0.02 * fp32)
 
+    def test_windows_stand_behind_a_prefix(self):
+        command = ("eval", PREFIXED, "--text", TEXT, "--windows", 2, "--length")
+        self.assertEqual(self.json(*command, 78)["tokens"], 2 * 77)
+        self.assert_error(run(*command, 79), "has 78 positions for text", "--length 78")
+
     def test_stored_logits_of_something_else(self):
         stored = self.folder / "stored.safetensors"
         self.evaluate(self.artifact, "--save-logits", stored)
@@ -245,6 +262,15 @@ class Generate(Case):
         self.assertIn("context of 20", full.stderr)
         self.assert_error(run(*prompt, "--context", 3), "context")
         self.assert_error(run(*prompt, "--context", 1 << 20), "context")
+
+    def test_context_counts_a_prefix(self):
+        prompt = ("generate", PREFIXED, "--prompt", "The river", "--tokens", 400, "--temperature", 2)
+        one = self.json("generate", PREFIXED, "--prompt", "The river", "--tokens", 1)
+        size = one["prompt_tokens"] + 5
+        full = json.loads(run(*prompt, "--context", size, "--json").stdout)
+        self.assertEqual((full["stop_reason"], full["tokens"]), ("context full", 4))
+        self.assert_error(run(*prompt, "--context", one["prompt_tokens"] + 1), "2 of the prefix")
+        self.assert_error(run(*prompt, "--context", 2), "prefix")
 
     def test_chat(self):
         model = SOURCE / "testdata/models/tiny-qwen2"
@@ -411,7 +437,7 @@ class BadArtifact(Case):
 
     def test_newer_version(self):
         def newer(content):
-            return re.sub(rb'"version": *1\b', b'"version": 99', content)
+            return re.sub(rb'"version": *\d+', b'"version": 99', content)
         self.assert_unusable("graph.json", newer, "99")
 
 

@@ -9,6 +9,8 @@
 #include "apps/qnpu/site_table.h"
 #include "base/status.h"
 #include "io/files.h"
+#include "io/tokenizer.h"
+#include "io/unicode.h"
 #include "model/artifact.h"
 
 namespace qnpu {
@@ -43,6 +45,16 @@ void fill_weight_scales(const TensorFile& tensors, Graph& graph) {
   }
 }
 
+// [{"id", "text"}]; tokens that are no whole character show as U+FFFD.
+json prefix_tokens(const fs::path& folder, const Graph& graph) {
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  json tokens = json::array();
+  for (const int id : graph.prefix_tokens) {
+    tokens.push_back({{"id", id}, {"text", replace_invalid_utf8(tokenizer.decode({id}))}});
+  }
+  return tokens;
+}
+
 Inspected inspect_artifact(const fs::path& folder) {
   const auto artifact = load_artifact(folder);
   Inspected result;
@@ -53,9 +65,12 @@ Inspected inspect_artifact(const fs::path& folder) {
   }
   if (fs::exists(folder / "report.json")) result.report = read_json(folder / "report.json");
   result.properties = {{"artifact", folder.string()},
-                       {"version", kArtifactVersion},
+                       {"version", artifact->manifest.at("version")},
                        {"positions", artifact->positions},
                        {"size_bytes", folder_bytes(folder)}};
+  if (result.graph.prefix_length() > 0) {
+    result.properties["prefix"] = prefix_tokens(folder, result.graph);
+  }
   return result;
 }
 
@@ -85,9 +100,18 @@ std::string mlp_text(const ModelConfig& c) {
   return fmt::format("{} to {}", *least, *most);
 }
 
+std::string prefix_text(const json& tokens) {
+  std::vector<std::string> parts;
+  for (const json& token : tokens) {
+    parts.push_back(fmt::format("{} ({})", token.at("text").dump(), token.at("id").get<int>()));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 void print_text(const Inspected& inspected, const std::vector<SiteRow>& rows) {
   for (const auto& [key, value] : inspected.properties.items()) {
     const std::string text = key == "size_bytes" ? format_bytes(value.get<int64_t>())
+                             : key == "prefix"   ? prefix_text(value)
                              : value.is_string() ? value.get<std::string>()
                                                  : value.dump();
     fmt::print("{:<12} {}\n", key, text);

@@ -7,13 +7,15 @@
 
 namespace qnpu {
 
-LogitsSource artifact_source(std::shared_ptr<const Artifact> artifact, int context, int threads) {
-  if (context > artifact->positions) {
-    fail("{} has {} positions, fewer than one window of {}; give --length {} or less",
-         artifact->folder.string(), artifact->positions, context, artifact->positions);
+LogitsSource artifact_source(std::shared_ptr<const Artifact> artifact, int length, int threads) {
+  const int prefix = artifact->graph.prefix_length();
+  const int room = artifact->positions - prefix;
+  if (length > room) {
+    fail("{} has {} positions for text, fewer than one window of {}; give --length {} or less",
+         artifact->folder.string(), room, length, room);
   }
   SessionOptions options;
-  options.context = context;
+  options.context = length + prefix;
   options.max_rows = kLogitsRows;
   options.threads = threads;
   const auto session = std::make_shared<Session>(artifact, options);

@@ -27,6 +27,7 @@ struct LogitsSource {
       rows;
 };
 
-LogitsSource artifact_source(std::shared_ptr<const Artifact> artifact, int context, int threads);
+// Windows of at most `length` tokens. Error: the artifact has fewer positions beside its prefix.
+LogitsSource artifact_source(std::shared_ptr<const Artifact> artifact, int length, int threads);
 
 }  // namespace qnpu

@@ -15,17 +15,19 @@ constexpr int kCalibrationTokens = 64;
 
 class Maker {
  public:
-  Maker(const ModelConfig& config, const Recipe& recipe, uint64_t seed, int positions)
-      : random_(seed), positions_(positions) {
+  Maker(const ModelConfig& config, const Recipe& recipe, uint64_t seed, int positions, int prefix)
+      : recipe_(recipe), random_(seed), positions_(positions), prefix_(prefix) {
     model_.graph = build_graph(config, recipe);
   }
 
   void write(const std::filesystem::path& folder) {
     for (const Node& node : graph().nodes) make_constants(node);
+    make_prefix();
     calibrate();
     for (Node& node : graph().nodes) make_law(node);
+    for (const Node& node : graph().nodes) add_prefix(node);
     std::filesystem::create_directories(folder);
-    write_artifact(folder, graph(), tensors_, positions_, {{"recipe", "random"}});
+    write_artifact(folder, graph(), tensors_, positions_, {{"recipe", to_json(recipe_)}});
   }
 
  private:
@@ -113,13 +115,41 @@ class Maker {
     return q;
   }
 
+  // ---- Prefix ----
+
+  std::vector<int32_t> random_tokens(int count) {
+    std::vector<int32_t> tokens;
+    for (int i = 0; i < count; ++i) tokens.push_back(integer(0, graph().config.vocab_size - 1));
+    return tokens;
+  }
+
+  // What the prefix tokens alone leave in the caches.
+  void make_prefix() {
+    if (prefix_ == 0) return;
+    const std::vector<int32_t> tokens = random_tokens(prefix_);
+    RealValues values = real_forward(model_, tokens, /*round_sites=*/false);
+    for (const Node& node : graph().nodes) {
+      if (node.op != Op::kAppend) continue;
+      model_.tensors[site(node.out).name + ".prefix"] = values[static_cast<size_t>(node.out)];
+    }
+    graph().prefix_tokens = tokens;
+  }
+
+  void add_prefix(const Node& node) {
+    if (prefix_ == 0 || node.op != Op::kAppend) return;
+    const std::string name = site(node.out).name + ".prefix";
+    std::vector<int8_t> q;
+    for (const double v : model_.tensors.at(name)) {
+      q.push_back(
+          static_cast<int8_t>(std::clamp(std::floor(v / scale(node.out) + 0.5), -128.0, 127.0)));
+    }
+    add_tensor(name, "I8", {prefix_, site(node.out).cols}, q);
+  }
+
   // ---- Ranges ----
 
   void calibrate() {
-    std::vector<int32_t> tokens;
-    for (int i = 0; i < kCalibrationTokens; ++i) {
-      tokens.push_back(integer(0, graph().config.vocab_size - 1));
-    }
+    const std::vector<int32_t> tokens = random_tokens(kCalibrationTokens);
     const RealValues values = real_forward(model_, tokens, /*round_sites=*/false);
     for (const Node& node : graph().nodes) {
       const auto& v = values[static_cast<size_t>(node.out)];
@@ -266,8 +296,10 @@ class Maker {
     add_tensor(w.name, "U8", {w.rows, w.cols / 2}, packed);
   }
 
+  const Recipe& recipe_;
   std::mt19937_64 random_;
   int positions_;
+  int prefix_;
   RealModel model_;
   std::map<std::string, std::vector<int>> weights_;           // by node
   std::map<std::string, std::vector<double>> weight_scales_;  // by node, before snapping
@@ -295,8 +327,8 @@ ModelConfig tiny_config(const std::string& architecture, const TinyShape& shape)
 }
 
 void make_random_artifact(const ModelConfig& config, const Recipe& recipe, uint64_t seed,
-                          const std::filesystem::path& folder, int positions) {
-  Maker(config, recipe, seed, positions).write(folder);
+                          const std::filesystem::path& folder, int positions, int prefix) {
+  Maker(config, recipe, seed, positions, prefix).write(folder);
 }
 
 }  // namespace qnpu::testing

@@ -26,7 +26,8 @@ struct TinyShape {
 ModelConfig tiny_config(const std::string& architecture, const TinyShape& shape = {});
 
 // Writes the artifact into `folder` (made if missing). The same arguments give the same bytes.
+// `prefix`: number of prefix tokens, random ones.
 void make_random_artifact(const ModelConfig& config, const Recipe& recipe, uint64_t seed,
-                          const std::filesystem::path& folder, int positions = 192);
+                          const std::filesystem::path& folder, int positions = 192, int prefix = 0);
 
 }  // namespace qnpu::testing

@@ -11,7 +11,12 @@ using Matrix = std::vector<double>;
 class Walk {
  public:
   Walk(const RealModel& model, std::span<const int32_t> tokens)
-      : model_(model), graph_(model.graph), tokens_(tokens), rows_(tokens.size()) {}
+      : model_(model),
+        graph_(model.graph),
+        tokens_(tokens),
+        rows_(tokens.size()),
+        prefix_(static_cast<size_t>(graph_.prefix_length())),
+        positions_(prefix_ + rows_) {}
 
   Matrix node(const Node& node, const RealValues& values) {
     const auto in = [&](size_t i) -> const Matrix& {
@@ -40,8 +45,9 @@ class Walk {
         return softmax(in(0));
       case Op::kContext:
         return context(in(0), in(1));
-      case Op::kConvert:
       case Op::kAppend:
+        return append(node, in(0));
+      case Op::kConvert:
       case Op::kMask:
         return in(0);
     }
@@ -114,8 +120,15 @@ class Walk {
     const size_t hd = width / static_cast<size_t>(node.heads);
     Matrix y(x.size());
     for (size_t i = 0; i < x.size(); ++i) {
-      y[i] = x[i] * table[i / width * (hd / 2) + i % hd % (hd / 2)];
+      y[i] = x[i] * table[(prefix_ + i / width) * (hd / 2) + i % hd % (hd / 2)];
     }
+    return y;
+  }
+
+  Matrix append(const Node& node, const Matrix& rows) const {
+    Matrix y;
+    if (prefix_ > 0) y = model_.tensors.at(graph_.site(node.out).name + ".prefix");
+    y.insert(y.end(), rows.begin(), rows.end());
     return y;
   }
 
@@ -124,11 +137,11 @@ class Walk {
   void for_visible(F f) const {
     for (size_t h = 0; h < static_cast<size_t>(graph_.config.num_heads); ++h) {
       for (size_t t = 0; t < rows_; ++t) {
-        for (size_t p = 0; p <= t; ++p) f(h, t, p);
+        for (size_t p = 0; p <= prefix_ + t; ++p) f(h, t, p);
       }
     }
   }
-  size_t at(size_t h, size_t t, size_t p) const { return (h * rows_ + t) * rows_ + p; }
+  size_t at(size_t h, size_t t, size_t p) const { return (h * rows_ + t) * positions_ + p; }
   size_t kv_head(size_t h) const {
     return h / static_cast<size_t>(graph_.config.num_heads / graph_.config.num_kv_heads);
   }
@@ -136,8 +149,8 @@ class Walk {
   Matrix scores(const Matrix& q, const Matrix& k) const {
     const auto hd = static_cast<size_t>(graph_.config.head_dim);
     const size_t q_cols = q.size() / rows_;
-    const size_t k_cols = k.size() / rows_;
-    Matrix y(static_cast<size_t>(graph_.config.num_heads) * rows_ * rows_);
+    const size_t k_cols = k.size() / positions_;
+    Matrix y(static_cast<size_t>(graph_.config.num_heads) * rows_ * positions_);
     for_visible([&](size_t h, size_t t, size_t p) {
       double sum = 0.0;
       for (size_t i = 0; i < hd; ++i) {
@@ -150,7 +163,7 @@ class Walk {
 
   Matrix softmax(const Matrix& x) const {
     Matrix y(x.size());
-    Matrix sums(x.size() / rows_);
+    Matrix sums(x.size() / positions_);
     for_visible(
         [&](size_t h, size_t t, size_t p) { sums[h * rows_ + t] += std::exp(x[at(h, t, p)]); });
     for_visible([&](size_t h, size_t t, size_t p) {
@@ -162,7 +175,7 @@ class Walk {
   Matrix context(const Matrix& probabilities, const Matrix& v) const {
     const auto hd = static_cast<size_t>(graph_.config.head_dim);
     const size_t width = static_cast<size_t>(graph_.config.num_heads) * hd;
-    const size_t v_cols = v.size() / rows_;
+    const size_t v_cols = v.size() / positions_;
     Matrix y(rows_ * width);
     for_visible([&](size_t h, size_t t, size_t p) {
       for (size_t i = 0; i < hd; ++i) {
@@ -176,7 +189,9 @@ class Walk {
   const RealModel& model_;
   const Graph& graph_;
   std::span<const int32_t> tokens_;
-  size_t rows_;
+  size_t rows_;       // T
+  size_t prefix_;     // P
+  size_t positions_;  // P + T
 };
 
 void round_to_grid(const QParams& params, Matrix& values) {
@@ -231,6 +246,10 @@ RealModel dequantize(const Artifact& artifact) {
       const Site& site = artifact.graph.site(node.weight);
       model.tensors[site.name] =
           scaled<int16_t>(artifact.tensors.at(site.name), site.qparams.scale.at(0));
+    } else if (node.op == Op::kAppend && artifact.graph.prefix_length() > 0) {
+      const Site& cache = artifact.graph.site(node.out);
+      const std::string name = cache.name + ".prefix";
+      model.tensors[name] = scaled<int8_t>(artifact.tensors.at(name), cache.qparams.scale.at(0));
     }
   }
   return model;

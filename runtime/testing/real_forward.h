@@ -15,14 +15,15 @@ namespace qnpu::testing {
 
 struct RealModel {
   Graph graph;
-  // Dequantized: weights [N, K], biases [N] (by "<node>.bias"), tables; by tensor name.
+  // Dequantized: weights [N, K], biases [N] (by "<node>.bias"), tables, the caches' first rows [P,
+  // KV * hd] (by "<cache>.prefix"; the graph says P); by tensor name.
   std::map<std::string, std::vector<double>> tensors;
 };
 
 RealModel dequantize(const Artifact& artifact);
 
-// Values of every activation site for tokens at positions 0 .. T - 1: [T, cols]; caches as
-// [T, KV * hd]; scores [H, T, T] (positions that a token does not see hold 0).
+// Values of every activation site for tokens at positions P .. P + T - 1: [T, cols]; caches as
+// [P + T, KV * hd]; scores [H, T, P + T] (positions that a token does not see hold 0).
 using RealValues = std::vector<std::vector<double>>;
 
 // `round_sites`: each node's output is rounded to its site's grid and clamped to its range.
