@@ -121,6 +121,7 @@ std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& grap
   };
   observe_prefix(model, graph, stats);
   Simulator simulator(model, graph);
+  simulator.use_fast_products();
   read_windows(simulator, windows, hook, /*with_logits=*/true, progress);
   return stats;
 }

@@ -18,6 +18,7 @@ std::map<int, torch::Tensor> channel_maxima(const FloatModel& model, const Graph
     return value;
   };
   Simulator simulator(model, graph);
+  simulator.use_fast_products();
   read_windows(simulator, windows, hook, /*with_logits=*/false, progress);
   for (const auto& [site, largest] : maxima) {
     if (torch::isfinite(largest).all().item<bool>()) continue;

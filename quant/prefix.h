@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/graph.h"
+#include "quant/calibrate.h"
 #include "quant/float_model.h"
 
 namespace qnpu {
@@ -13,5 +14,23 @@ namespace qnpu {
 // model has already is not looked at. Error: a token outside the vocabulary, more than the model's
 // positions.
 Prefix compute_prefix(const FloatModel& model, const Graph& graph, std::vector<int> tokens);
+
+// How far the largest tokens stand out at the inputs of down_proj, with the model's prefix: the
+// mean over layers of log2(largest / median), both over the tokens of the windows, of a token's
+// largest magnitude. 2 to 4 without massive activations.
+double outlier_bits(const FloatModel& model, const Graph& graph,
+                    const std::vector<Window>& windows);
+
+struct PrefixSearch {
+  Prefix prefix;
+  std::vector<double> bits;  // outlier_bits without a prefix, and after each of its tokens
+};
+
+// Adds the token that lowers outlier_bits most, one after the other, up to spec.max_tokens; a token
+// that lowers it by less than 5 % is not taken. Tried are `first` (what a sequence may begin with
+// anyway) and the tokens of the windows where outliers are.
+PrefixSearch find_prefix(const FloatModel& model, const Graph& graph,
+                         const std::vector<Window>& windows, const std::vector<int>& first,
+                         const PrefixSpec& spec, const WindowProgress& progress);
 
 }  // namespace qnpu

@@ -14,6 +14,7 @@
 #include "quant/channel_maxima.h"
 #include "quant/freeze.h"
 #include "quant/layerwise.h"
+#include "quant/prefix.h"
 #include "quant/ranges.h"
 #include "quant/report.h"
 #include "quant/sample_text.h"
@@ -38,6 +39,10 @@ constexpr char kSampledText[] = "calibration.txt";
 // The model is sampled in this many sequences, of at most this many tokens together.
 constexpr int kSequences = 32;
 constexpr int kSampledTokens = 8192;
+
+// The search for a prefix reads this many windows, of at most this many tokens.
+constexpr size_t kPrefixWindows = 2;
+constexpr size_t kPrefixLength = 512;
 
 int64_t peak_resident_bytes() {
   std::ifstream status("/proc/self/status");
@@ -101,11 +106,12 @@ class Quantizer {
   void make_artifact(const fs::path& folder) {
     Graph graph = build_graph(load_config(o_.model / "config.json"), o_.recipe);
     const Tokenizer tokenizer = Tokenizer::load(o_.model);
-    std::vector<Window> windows;
-    if (!o_.calibration.empty()) windows = cut(tokenizer, read_text(o_.calibration));
+    std::vector<Window> windows = calibration_windows(tokenizer);
     FloatModel model = load();
     fold_norms(model);
-    if (windows.empty()) windows = cut(tokenizer, sampled_text(model, graph, tokenizer, folder));
+    if (windows.empty())
+      windows = cut(tokenizer, sampled_text(model, graph, tokenizer, folder), o_.samples);
+    if (o_.recipe.prefix) find_prefix_of(model, graph, tokenizer, windows);
     if (o_.recipe.split) split(model, graph, windows);
     turn(model);
     const std::vector<SiteStatistics> stats = observe(model, graph, windows);
@@ -115,8 +121,44 @@ class Quantizer {
     copy_tokenizer(folder);
   }
 
-  std::vector<Window> cut(const Tokenizer& tokenizer, const std::string& text) {
-    return cut_windows(token_sequence(tokenizer, text), o_.samples, o_.length, o_.seed);
+  std::vector<Window> cut(const Tokenizer& tokenizer, const std::string& text, int samples) {
+    return cut_windows(token_sequence(tokenizer, text), samples, o_.length, o_.seed);
+  }
+
+  // The texts' windows in turns, so that the first ones of all are a mixture too.
+  std::vector<Window> calibration_windows(const Tokenizer& tokenizer) {
+    const auto texts = static_cast<int>(o_.calibration.size());
+    std::vector<std::vector<Window>> of_text;
+    for (int i = 0; i < texts; ++i) {
+      const int samples = std::max(1, (o_.samples * (i + 1)) / texts - (o_.samples * i) / texts);
+      of_text.push_back(cut(tokenizer, read_text(o_.calibration[i]), samples));
+    }
+    std::vector<Window> windows;
+    for (size_t turn = 0; windows.size() < o_.samples; ++turn) {
+      const size_t before = windows.size();
+      for (const auto& text : of_text) {
+        if (turn < text.size()) windows.push_back(text[turn]);
+      }
+      if (windows.size() == before) break;
+    }
+    return windows;
+  }
+
+  void find_prefix_of(FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
+                      const std::vector<Window>& windows) {
+    const Stopwatch watch(seconds_["prefix"]);
+    report("prefix", 0, 1);
+    std::vector<int> first = tokenizer.encode("", /*add_special_tokens=*/true);
+    const int end_of_text = tokenizer.token_to_id("<|endoftext|>");
+    if (first.empty() && end_of_text >= 0) first.push_back(end_of_text);
+    std::vector<Window> few;
+    for (size_t i = 0; i < std::min<size_t>(kPrefixWindows, windows.size()); ++i) {
+      const auto length = std::min<size_t>(kPrefixLength, windows[i].size());
+      few.emplace_back(windows[i].begin(), windows[i].begin() + static_cast<int64_t>(length));
+    }
+    prefix_ = find_prefix(model, graph, few, first, *o_.recipe.prefix,
+                          [&](int done, int total) { report("prefix", done, total); });
+    model.prefix = prefix_.prefix;
   }
 
   void report(const std::string& step, int done, int total) const {
@@ -226,6 +268,7 @@ class Quantizer {
   const QuantizeOptions& o_;
   std::map<std::string, double> seconds_;
   int windows_ = 0;
+  PrefixSearch prefix_;
   RoundingReports rounding_;
 };
 

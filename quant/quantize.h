@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "model/recipe.h"
 
@@ -14,13 +15,14 @@ namespace qnpu {
 struct QuantizeOptions {
   std::filesystem::path model;  // checkpoint folder
   Recipe recipe;
-  std::filesystem::path calibration;  // text file; empty: text sampled from the model
-  int samples = 16;                   // windows of calibration text, at most
-  int length = 2048;                  // tokens of each
+  std::vector<std::filesystem::path> calibration;  // texts; none: sampled from the model
+  int samples = 16;   // windows of calibration text, at most; shared evenly by several texts
+  int length = 2048;  // tokens of each
   uint64_t seed = 0;
   std::filesystem::path out;  // the artifact; replaced, if there is one, when all is done
   int max_positions = 8192;   // longest context of the artifact, at most the model's own
-  // Called often, from one thread. `step` is "load", "rotate", "sample", "calibrate" or "freeze".
+  // Called often, from one thread. `step` is "load", "sample", "prefix", "split",
+  // "rotate", "calibrate", "round" or "freeze".
   // May throw, to stop: what was begun is then removed.
   std::function<void(const std::string& step, int done, int total)> progress;
 };

@@ -34,7 +34,7 @@ QuantizeOptions options_for(const std::string& model, const fs::path& out) {
   QuantizeOptions options;
   options.model = tiny_model_folder(model);
   options.recipe = recipe_of("w4a8kv8");
-  options.calibration = some_text();
+  options.calibration = {some_text()};
   options.samples = 2;
   options.length = 48;
   options.out = out;
@@ -173,7 +173,7 @@ TEST(Quantize, BadInputsAreNamed) {
   const auto short_text = [](QuantizeOptions& o) {
     o.samples = 1;
     o.length = 400;
-    o.calibration = source_folder() / ".clang-format";
+    o.calibration = {source_folder() / ".clang-format"};
   };
   EXPECT_THAT(error_with(short_text), HasSubstr("one window needs 400"));
   const auto no_match = [](QuantizeOptions& o) {

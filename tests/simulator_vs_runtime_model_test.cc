@@ -60,7 +60,7 @@ class SmolLm2Agreement : public testing::TestWithParam<Bounds> {
     options.model = model_folder();
     options.recipe =
         load_recipe(source_folder() / "recipes" / (std::string(GetParam().recipe) + ".json"));
-    options.calibration = source_folder() / "LICENSE";
+    options.calibration = {source_folder() / "LICENSE"};
     options.samples = 4;
     options.length = kTokens;
     options.out = folder_.path() / "artifact";

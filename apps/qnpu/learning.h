@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "apps/qnpu/logits_source.h"
 #include "apps/qnpu/progress.h"
@@ -15,7 +16,7 @@ namespace qnpu {
 struct QuantizeArguments {
   std::filesystem::path model;
   std::filesystem::path recipe;
-  std::filesystem::path calibration;  // empty: sampled from the model
+  std::vector<std::filesystem::path> calibration;  // none: sampled from the model
   std::filesystem::path out;
   int samples = 16;
   int length = 2048;

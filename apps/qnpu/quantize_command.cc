@@ -60,7 +60,7 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--recipe", options->recipe, "Name of a recipe, or a .json file")->required();
   command->add_option("--out", arguments.out, "Folder of the artifact")->required();
   command->add_option("--calib", arguments.calibration,
-                      "UTF-8 text to calibrate with (default: sampled from the model)");
+                      "UTF-8 texts to calibrate with (default: sampled from the model)");
   command->add_option("--samples", arguments.samples, "Calibration windows, at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
