@@ -40,16 +40,22 @@ constexpr char kSampledText[] = "calibration.txt";
 constexpr int kSequences = 32;
 constexpr int kSampledTokens = 8192;
 
-// The search for a prefix reads this many windows, of at most this many tokens.
-constexpr size_t kPrefixWindows = 2;
-constexpr size_t kPrefixLength = 512;
-
 int64_t peak_resident_bytes() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
     if (line.rfind("VmHWM:", 0) == 0) return std::stoll(line.substr(6)) * 1024;
   }
   return 0;  // not on this system
+}
+
+// Values of a layer are made and freed over and over. By default glibc takes each large one fresh
+// from the system and gives it back, and the page faults cost as much as the arithmetic.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
 }
 
 // Folding and sampling leave holes of hundreds of megabytes in the heap, which glibc keeps
@@ -86,6 +92,7 @@ class Quantizer {
   explicit Quantizer(const QuantizeOptions& options) : o_(options) {}
 
   QuantizeResult run() {
+    keep_freed_memory();
     QuantizeResult result;
     {
       const Stopwatch watch(seconds_["total"]);
@@ -121,8 +128,26 @@ class Quantizer {
     copy_tokenizer(folder);
   }
 
+  // Tokens that a text begins with, and that stand between the documents of a collection.
+  static std::vector<int> first_tokens(const Tokenizer& tokenizer) {
+    std::vector<int> first = tokenizer.encode("", /*add_special_tokens=*/true);
+    const int end_of_text = tokenizer.token_to_id("<|endoftext|>");
+    if (end_of_text >= 0) first.push_back(end_of_text);
+    return first;
+  }
+
+  // Separators inside are left out: they are attention sinks, with activations a hundred times
+  // those of text, and no text that a model is asked to read has them in its middle.
   std::vector<Window> cut(const Tokenizer& tokenizer, const std::string& text, int samples) {
-    return cut_windows(token_sequence(tokenizer, text), samples, o_.length, o_.seed);
+    std::vector<int> tokens = token_sequence(tokenizer, text);
+    const std::vector<int> first = first_tokens(tokenizer);
+    const auto is_separator = [&](int token) {
+      return std::find(first.begin(), first.end(), token) != first.end();
+    };
+    if (!tokens.empty()) {
+      tokens.erase(std::remove_if(tokens.begin() + 1, tokens.end(), is_separator), tokens.end());
+    }
+    return cut_windows(tokens, samples, o_.length, o_.seed);
   }
 
   // The texts' windows in turns, so that the first ones of all are a mixture too.
@@ -144,20 +169,23 @@ class Quantizer {
     return windows;
   }
 
+  // The beginnings of the first windows.
+  static std::vector<Window> few(const std::vector<Window>& windows, size_t count, size_t length) {
+    std::vector<Window> beginnings;
+    for (size_t i = 0; i < std::min(count, windows.size()); ++i) {
+      const auto end = static_cast<int64_t>(std::min(length, windows[i].size()));
+      beginnings.emplace_back(windows[i].begin(), windows[i].begin() + end);
+    }
+    return beginnings;
+  }
+
   void find_prefix_of(FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
                       const std::vector<Window>& windows) {
     const Stopwatch watch(seconds_["prefix"]);
     report("prefix", 0, 1);
-    std::vector<int> first = tokenizer.encode("", /*add_special_tokens=*/true);
-    const int end_of_text = tokenizer.token_to_id("<|endoftext|>");
-    if (first.empty() && end_of_text >= 0) first.push_back(end_of_text);
-    std::vector<Window> few;
-    for (size_t i = 0; i < std::min<size_t>(kPrefixWindows, windows.size()); ++i) {
-      const auto length = std::min<size_t>(kPrefixLength, windows[i].size());
-      few.emplace_back(windows[i].begin(), windows[i].begin() + static_cast<int64_t>(length));
-    }
-    prefix_ = find_prefix(model, graph, few, first, *o_.recipe.prefix,
-                          [&](int done, int total) { report("prefix", done, total); });
+    prefix_ =
+        find_prefix(model, graph, few(windows, 8, 256), first_tokens(tokenizer), *o_.recipe.prefix,
+                    [&](int done, int total) { report("prefix", done, total); });
     model.prefix = prefix_.prefix;
   }
 
@@ -183,7 +211,7 @@ class Quantizer {
     for (int layer = 0; layer < model.config.num_layers; ++layer) {
       sites.push_back(graph.find_site(fmt::format("layers.{}.mlp.down_proj.in", layer)));
     }
-    const auto maxima = channel_maxima(model, graph, windows, sites,
+    const auto maxima = channel_maxima(model, graph, few(windows, 8, 1024), sites,
                                        [&](int done, int total) { report("split", done, total); });
     for (int layer = 0; layer < model.config.num_layers; ++layer) {
       split_mlp(model, layer, plan_split(maxima.at(sites[layer]), *o_.recipe.split));
