@@ -20,6 +20,9 @@ constexpr int kScoresStride = 61;
 
 constexpr int64_t kLogitRows = 256;
 
+constexpr double kSinkRatio = 100.0;  // largest magnitude of a token over the median of all tokens
+constexpr int64_t kFewTokens = 16;    // of a window: too few to know what is ordinary
+
 void observe(const torch::Tensor& value, int stride, SiteStatistics& stats) {
   const torch::Tensor dense = value.contiguous();
   const float* data = dense.data_ptr<float>();
@@ -78,6 +81,14 @@ std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int
   return windows;
 }
 
+torch::Tensor without_sinks(const torch::Tensor& value) {
+  if (value.dim() != 3 || value.size(1) < kFewTokens) return value;
+  const torch::Tensor largest = value.abs().amax(-1).flatten();  // [B T]
+  const torch::Tensor ordinary = largest <= kSinkRatio * largest.median();
+  if (ordinary.all().item<bool>()) return value;
+  return value.flatten(0, 1).index({ordinary});
+}
+
 std::vector<bool> observed_sites(const Graph& graph) {
   std::vector<bool> observed(graph.sites.size(), false);
   for (const Node& node : graph.nodes) {
@@ -115,7 +126,8 @@ std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& grap
   const SiteHook hook = [&](int site, const torch::Tensor& value) {
     if (observed[static_cast<size_t>(site)]) {
       const bool scores = graph.site(site).role == Role::kScores;
-      observe(value, scores ? kScoresStride : 1, stats[static_cast<size_t>(site)]);
+      observe(scores ? value : without_sinks(value), scores ? kScoresStride : 1,
+              stats[static_cast<size_t>(site)]);
     }
     return value;
   };

@@ -13,7 +13,8 @@ std::map<int, torch::Tensor> channel_maxima(const FloatModel& model, const Graph
   const SiteHook hook = [&](int site, const torch::Tensor& value) {
     const auto found = maxima.find(site);
     if (found != maxima.end()) {  // [B, T, cols]; maximum keeps a NaN
-      found->second = torch::maximum(found->second, value.flatten(0, -2).abs().amax(0));
+      found->second =
+          torch::maximum(found->second, without_sinks(value).flatten(0, -2).abs().amax(0));
     }
     return value;
   };

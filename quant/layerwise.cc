@@ -14,6 +14,8 @@
 namespace qnpu {
 namespace {
 
+constexpr double kOutstanding = 8.0;  // times the median norm: tokens beyond count less
+
 // Linears that read one input, next to each other in the node list.
 struct Group {
   std::vector<const Node*> linears;
@@ -125,19 +127,33 @@ class Rounder {
     return q.scale.empty() ? 1.0 : q.scale[0];
   }
 
+  // Weight of each token [T, 1]: an attention sink that no prefix took away is hundreds of times
+  // larger than all others, and what a linear does for it must not outweigh the text.
+  static torch::Tensor token_weights(const torch::Tensor& x) {
+    const torch::Tensor norm = x.norm(2, {-1}, /*keepdim=*/true);
+    const double most = kOutstanding * norm.median().item<double>();
+    return (most / norm.clamp_min(most)).square();
+  }
+
   Moments collect(Stream& quantized, Stream* exact, size_t windows, int begin, const Group& group) {
     Moments moments;
     const double inverse = 1.0 / unit(group);
     for (size_t w = 0; w < windows; ++w) {
       quantized.advance(w, begin, group.begin);
+      if (exact != nullptr) exact->advance(w, begin, group.begin);
+      const Stream& model = exact != nullptr ? *exact : quantized;
+      torch::Tensor weight = token_weights(model.value(w, group.input));
+      if (group.residual >= 0) {
+        weight = torch::minimum(weight, token_weights(model.value(w, group.residual)));
+      }
       const torch::Tensor x = quantized.value(w, group.input) * inverse;
-      moments.add(moments.hessian, x, x);
+      const torch::Tensor weighted = x * weight;
+      moments.add(moments.hessian, x, weighted);
       if (exact == nullptr) continue;
-      exact->advance(w, begin, group.begin);
-      moments.add(moments.difference, exact->value(w, group.input) * inverse - x, x);
+      moments.add(moments.difference, exact->value(w, group.input) * inverse - x, weighted);
       if (group.residual < 0) continue;
       moments.add(moments.residual,
-                  exact->value(w, group.residual) - quantized.value(w, group.residual), x);
+                  exact->value(w, group.residual) - quantized.value(w, group.residual), weighted);
     }
     return moments;
   }

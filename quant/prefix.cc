@@ -33,13 +33,21 @@ std::vector<torch::Tensor> token_maxima(const FloatModel& model, const Graph& gr
   return maxima;
 }
 
-double bits_of(const std::vector<torch::Tensor>& maxima) {
+// Each window by itself: a sink in the middle of one must not hide what a prefix does for the
+// others.
+double bits_of(const std::vector<torch::Tensor>& maxima, const std::vector<Window>& windows) {
   double sum = 0.0;
   for (const torch::Tensor& layer : maxima) {
     const double median = layer.median().item<double>();
-    if (median > 0.0) sum += std::log2(layer.max().item<double>() / median);
+    int64_t begin = 0;
+    for (const Window& window : windows) {
+      const auto length = static_cast<int64_t>(window.size());
+      const double largest = layer.narrow(0, begin, length).max().item<double>();
+      if (median > 0.0 && largest > 0.0) sum += std::log2(largest / median);
+      begin += length;
+    }
   }
-  return sum / static_cast<double>(maxima.size());
+  return sum / static_cast<double>(maxima.size() * windows.size());
 }
 
 // Tokens at the places that stand out most in some layer, without repetition.
@@ -67,7 +75,7 @@ std::vector<int> outlier_tokens(const std::vector<torch::Tensor>& maxima,
 
 double outlier_bits(const FloatModel& model, const Graph& graph,
                     const std::vector<Window>& windows) {
-  return bits_of(token_maxima(model, graph, windows));
+  return bits_of(token_maxima(model, graph, windows), windows);
 }
 
 PrefixSearch find_prefix(const FloatModel& model, const Graph& graph,
@@ -76,7 +84,7 @@ PrefixSearch find_prefix(const FloatModel& model, const Graph& graph,
   FloatModel tried = model;
   tried.prefix = {};
   std::vector<torch::Tensor> maxima = token_maxima(tried, graph, windows);
-  PrefixSearch search{{}, {bits_of(maxima)}};
+  PrefixSearch search{{}, {bits_of(maxima, windows)}};
   const int total = spec.max_tokens * static_cast<int>(kMostTried);
   for (int length = 1; length <= spec.max_tokens; ++length) {
     std::vector<int> candidates = first;

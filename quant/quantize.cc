@@ -184,7 +184,7 @@ class Quantizer {
     const Stopwatch watch(seconds_["prefix"]);
     report("prefix", 0, 1);
     prefix_ =
-        find_prefix(model, graph, few(windows, 8, 256), first_tokens(tokenizer), *o_.recipe.prefix,
+        find_prefix(model, graph, few(windows, 8, 128), first_tokens(tokenizer), *o_.recipe.prefix,
                     [&](int done, int total) { report("prefix", done, total); });
     model.prefix = prefix_.prefix;
   }
