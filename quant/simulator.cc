@@ -114,6 +114,14 @@ void Simulator::set_prefix(const std::map<std::string, torch::Tensor>& rows) {
   reset();
 }
 
+void Simulator::truncate(int position) {
+  QNPU_ASSERT(position >= prefix_length_ && position <= position_);
+  for (torch::Tensor& cache : caches_) {
+    if (cache.defined()) cache = cache.narrow(1, 0, position);
+  }
+  position_ = position;
+}
+
 void Simulator::set_weight(const std::string& name, torch::Tensor weight) {
   weights_[name] = weight.to(dtype_);
 }

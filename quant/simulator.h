@@ -60,6 +60,7 @@ class Simulator {
   torch::Tensor logits(const torch::Tensor& hidden, const SiteHook& hook = {});
 
   void reset();                               // the KV cache holds the prefix alone
+  void truncate(int position);                // forget the tokens from `position` on, at least P
   int position() const { return position_; }  // tokens in the cache, the prefix's P included
 
   // Replaces a weight, bias or table for this simulator only (a dequantized or fake-quantized one).

@@ -63,6 +63,23 @@ TEST_P(TinyModel, ChunksAreTheSameAsAtOnce) {
   }
 }
 
+TEST_P(TinyModel, TruncatedTokensAreForgotten) {
+  for (const auto& [dtype, tolerance] : kPrecisions) {
+    Simulator simulator(model_, graph_, dtype);
+    const torch::Tensor whole = all_logits(simulator, golden_.tokens);
+    const int64_t t = golden_.tokens.size(0);
+    for (const int64_t kept : {int64_t{0}, int64_t{5}, t - 1, t}) {
+      simulator.truncate(static_cast<int>(kept));
+      all_logits(simulator, golden_.tokens.narrow(0, 2, 3));  // others than those that follow
+      simulator.truncate(static_cast<int>(kept));
+      EXPECT_EQ(simulator.position(), kept);
+      if (kept == t) continue;
+      const torch::Tensor tail = all_logits(simulator, golden_.tokens.narrow(0, kept, t - kept));
+      EXPECT_LE(relative_difference(tail, whole.narrow(0, kept, t - kept)), tolerance) << kept;
+    }
+  }
+}
+
 TEST_P(TinyModel, BatchOfTwoIsTwoSingleRuns) {
   const int64_t half = golden_.tokens.size(0) / 2;
   const torch::Tensor batch = golden_.tokens.narrow(0, 0, 2 * half).view({2, half});
