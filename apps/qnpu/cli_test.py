@@ -225,6 +225,76 @@ class Eval(Case):
         self.assert_error(run(*command, self.folder / "missing"), "missing")
 
 
+class Tasks(Case):
+    ITEMS = [
+        {"query": "The river", "choices": ["runs through the town", "is", "a"], "gold": 0},
+        {"query": "In the morning the\n", "choices": ["light", "birds were loud"], "gold": 1},
+        {"query": "She said", "choices": ["nothing.", "that the road was long"], "gold": 1},
+    ]
+
+    def task(self, name, items):
+        return self.write(name, "".join(json.dumps(x) + "\n" for x in items))
+
+    def negative_log_likelihood(self, model, text):
+        """Of all tokens but the first, by a window that is the whole text."""
+        command = ("eval", model, "--text", self.write("one.txt", text), "--length")
+        count = re.search(r"has (\d+) tokens", run(*command, 10000).stderr)[1]
+        values = self.json(*command, count)
+        return math.log(values["perplexity"]) * values["tokens"]
+
+    def test_accuracies_are_those_of_perplexities(self):
+        right = right_normalised = 0
+        for item in self.ITEMS:
+            query = item["query"].rstrip()
+            before = self.negative_log_likelihood(self.artifact, query)
+            sums = [before - self.negative_log_likelihood(self.artifact, f"{item['query']} {x}")
+                    for x in item["choices"]]
+            per_byte = [s / len(x.encode()) for s, x in zip(sums, item["choices"])]
+            right += sums.index(max(sums)) == item["gold"]
+            right_normalised += per_byte.index(max(per_byte)) == item["gold"]
+        self.assertNotEqual(right, right_normalised)  # items that tell the two apart
+        values = self.json("eval", self.artifact, "--tasks", self.task("quiz.jsonl", self.ITEMS))
+        quiz = values["tasks"]["quiz"]
+        self.assertEqual(quiz["items"], 3)
+        self.assertAlmostEqual(quiz["acc"], right / 3)
+        self.assertAlmostEqual(quiz["acc_norm"], right_normalised / 3)
+        p = right / 3
+        self.assertAlmostEqual(quiz["acc_stderr"], math.sqrt(p * (1 - p) / 2))
+        self.assertNotIn("perplexity", values)
+
+    def test_float_text_and_several_tasks(self):
+        quiz, other = self.task("quiz.jsonl", self.ITEMS), self.task("other.jsonl", self.ITEMS[1:])
+        of_artifact, of_float = (
+            self.json("eval", model, "--text", TEXT, "--length", 128, "--windows", 1,
+                      "--tasks", quiz, "--tasks", other, "--limit", 2)
+            for model in (self.artifact, MODEL))
+        self.assertEqual([x["items"] for x in of_float["tasks"].values()], [2, 2])
+        self.assertEqual(of_float["tokens"], 127)
+        self.assertEqual(of_artifact["tasks"], of_float["tasks"])  # 8 bits: no answer changes
+        alone = self.json("eval", MODEL, "--tasks", other, "--limit", 1)["tasks"]["other"]
+        self.assertIsNone(alone["acc_stderr"])
+        text = run("eval", self.artifact, "--tasks", quiz)
+        self.assertEqual(text.returncode, 0)
+        self.assertRegex(text.stdout, r"^quiz +acc 0\.\d{4} \+- .*, 3 items\n$")
+
+    def test_bad_tasks(self):
+        good = self.ITEMS[0]
+        bad = {"key": {**good, "answer": 0}, "gold": {**good, "gold": 3},
+               "choices": {**good, "choices": []}, "query": {**good, "query": " "}}
+        for word, item in bad.items():
+            path = self.task(f"bad-{word}.jsonl", [good, item])
+            self.assert_error(run("eval", self.artifact, "--tasks", path), f"{path}, line 2", word)
+        path = self.write("broken.jsonl", json.dumps(good) + "\n{\"query\": \n")
+        self.assert_error(run("eval", self.artifact, "--tasks", path), f"{path}, line 2", "JSON")
+        long = self.task("long.jsonl", [good, {**good, "query": TEXT.read_text() * 20}])
+        for model in (self.artifact, MODEL, PREFIXED):
+            self.assert_error(run("eval", model, "--tasks", long), f"{long}, line 2", "positions")
+        self.assert_error(run("eval", self.artifact, "--tasks", long, "--tasks", long), "one name")
+        self.assert_error(run("eval", self.artifact), "--text", "--tasks")
+        self.assert_error(run("eval", self.artifact, "--tasks", long, "--windows", 2), "--text")
+        self.assert_error(run("eval", self.artifact, "--text", TEXT, "--limit", 2), "--tasks")
+
+
 class Generate(Case):
     def test_keys(self):
         values = self.json("generate", self.artifact, "--prompt", "The river", "--tokens", 12)

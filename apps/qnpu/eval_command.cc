@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -8,6 +9,7 @@
 #include "apps/qnpu/evaluation.h"
 #include "apps/qnpu/learning.h"
 #include "apps/qnpu/program.h"
+#include "apps/qnpu/task_evaluation.h"
 #include "base/status.h"
 
 namespace qnpu {
@@ -22,17 +24,29 @@ struct Options {
   int windows = 0;
   std::string against;
   std::string save_logits;
+  std::vector<fs::path> tasks;
+  int limit = 0;
   std::string dtype = "fp32";
   int threads = 0;
   bool json = false;
 };
 
-LogitsSource model_source(const fs::path& folder, const Options& options) {
+void check_model(const fs::path& folder) {
   if (!fs::is_directory(folder)) fail("there is no folder {}", folder.string());
-  if (is_artifact(folder)) {
-    return artifact_source(load_artifact(folder), options.length, options.threads);
-  }
-  return float_source(folder, options.dtype, options.threads);
+  if (!is_artifact(folder)) need_learning_program();
+}
+
+// For sequences of up to `context` tokens.
+LogitsSource model_source(const fs::path& folder, int context, const Options& options) {
+  check_model(folder);
+  if (!is_artifact(folder)) return float_source(folder, options.dtype, options.threads);
+  return artifact_source(load_artifact(folder), context, options.threads);
+}
+
+void check_window_fits(const LogitsSource& source, int length) {
+  if (length <= source.context) return;
+  fail("{} has {} positions for text, fewer than one window of {}; give --length {} or less",
+       source.name, source.context, length, source.context);
 }
 
 // Logits of different token ids cannot be compared.
@@ -50,10 +64,12 @@ std::optional<LogitsSource> reference_source(const Options& options, const Windo
   if (options.against.empty()) return std::nullopt;
   if (!fs::is_directory(options.against)) return stored_source(options.against, windows);
   check_same_tokens(options, windows);
-  return model_source(options.against, options);
+  LogitsSource source = model_source(options.against, options.length, options);
+  check_window_fits(source, options.length);
+  return source;
 }
 
-nlohmann::json to_json(const Evaluation& result, const Windows& windows, double seconds) {
+nlohmann::json to_json(const Evaluation& result, const Windows& windows) {
   nlohmann::json json = {
       {"perplexity", result.tested.perplexity()},
       {"bits_per_byte", result.tested.bits_per_byte(windows.scored_bytes)},
@@ -64,7 +80,6 @@ nlohmann::json to_json(const Evaluation& result, const Windows& windows, double 
       {"bytes", windows.scored_bytes},
       {"windows", windows.count},
       {"length", windows.length},
-      {"seconds", seconds},
       {"prefill_tokens_per_second", result.tested.tokens / result.model_seconds}};
   if (result.divergence.tokens > 0) {
     json["kl_divergence"] = result.divergence.kl_divergence();
@@ -87,46 +102,142 @@ void print_text(const Evaluation& result, const Windows& windows) {
   fmt::print("prefill            {:.1f} tokens/s\n", result.tested.tokens / result.model_seconds);
 }
 
-void run(const Options& options) {
-  const auto start = std::chrono::steady_clock::now();
-  const LogitsSource tested = model_source(options.model, options);
-  const Windows windows =
-      text_windows(Tokenizer::load(options.model), options.text, options.length, options.windows);
-  const std::optional<LogitsSource> reference = reference_source(options, windows);
+// The standard error of a single item is NaN, which JSON writes as null.
+nlohmann::json to_json(const ChoiceAccuracy& accuracy) {
+  return {{"acc", accuracy.plain.share()},
+          {"acc_stderr", accuracy.plain.standard_error()},
+          {"acc_norm", accuracy.normalised.share()},
+          {"acc_norm_stderr", accuracy.normalised.standard_error()},
+          {"items", accuracy.plain.items}};
+}
+
+void print_task(const std::string& name, const ChoiceAccuracy& accuracy) {
+  fmt::print("{:<18} acc {:.4f} +- {:.4f}, acc_norm {:.4f} +- {:.4f}, {} items\n", name,
+             accuracy.plain.share(), accuracy.plain.standard_error(), accuracy.normalised.share(),
+             accuracy.normalised.standard_error(), accuracy.plain.items);
+}
+
+struct Inputs {
+  std::optional<Windows> windows;
+  std::vector<Task> tasks;
+};
+
+Inputs read_inputs(const Options& options) {
+  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  Inputs inputs;
+  if (!options.text.empty()) {
+    inputs.windows = text_windows(tokenizer, options.text, options.length, options.windows);
+  }
+  inputs.tasks = load_tasks(tokenizer, options.tasks, options.limit);
+  return inputs;
+}
+
+int longest_sequence(const Options& options, const Inputs& inputs) {
+  int longest = inputs.windows ? options.length : 1;
+  for (const Task& task : inputs.tasks) longest = std::max(longest, task.longest());
+  return longest;
+}
+
+struct Results {
+  std::optional<Evaluation> text;
+  std::vector<ChoiceAccuracy> tasks;
+};
+
+Results evaluate_inputs(const Options& options, const Inputs& inputs) {
+  const LogitsSource tested =
+      model_source(options.model, longest_sequence(options, inputs), options);
+  Progress progress;
+  Results results;
   std::optional<LogitsWriter> writer;
-  if (!options.save_logits.empty()) writer.emplace(options.save_logits, windows, tested.vocab);
-  Evaluation result;
-  {
-    Progress progress;
-    result = evaluate(windows, tested, reference ? &*reference : nullptr,
-                      writer ? &*writer : nullptr, progress);
+  if (inputs.windows) {
+    check_window_fits(tested, options.length);
+    const auto reference = reference_source(options, *inputs.windows);
+    if (!options.save_logits.empty()) {
+      writer.emplace(options.save_logits, *inputs.windows, tested.vocab);
+    }
+    results.text = evaluate(*inputs.windows, tested, reference ? &*reference : nullptr,
+                            writer ? &*writer : nullptr, progress);
+  }
+  for (const Task& task : inputs.tasks) {
+    results.tasks.push_back(evaluate_task(task, tested, progress));
   }
   if (writer) writer->commit();
+  return results;
+}
+
+void print(const Results& results, const Inputs& inputs) {
+  if (results.text) print_text(*results.text, *inputs.windows);
+  for (size_t i = 0; i < inputs.tasks.size(); ++i) {
+    print_task(inputs.tasks[i].name, results.tasks[i]);
+  }
+}
+
+nlohmann::json to_json(const Results& results, const Inputs& inputs, double seconds) {
+  nlohmann::json json = nlohmann::json::object();
+  if (results.text) json = to_json(*results.text, *inputs.windows);
+  for (size_t i = 0; i < inputs.tasks.size(); ++i) {
+    json["tasks"][inputs.tasks[i].name] = to_json(results.tasks[i]);
+  }
+  json["seconds"] = seconds;
+  return json;
+}
+
+void run(const Options& options) {
+  const auto start = std::chrono::steady_clock::now();
+  if (options.text.empty() && options.tasks.empty()) {
+    fail("nothing to evaluate on; give --text, --tasks or both");
+  }
+  check_model(options.model);
+  if (fs::is_directory(options.against)) check_model(options.against);
+  const Inputs inputs = read_inputs(options);
+  const Results results = evaluate_inputs(options, inputs);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (options.json) {
-    print_json(to_json(result, windows, seconds.count()));
+    print_json(to_json(results, inputs, seconds.count()));
   } else {
-    print_text(result, windows);
+    print(results, inputs);
   }
+}
+
+void add_text_options(CLI::App& command, Options& options) {
+  CLI::Option* text = command.add_option("--text", options.text, "UTF-8 text to evaluate on");
+  command.add_option("--length", options.length, "Tokens of a window")
+      ->needs(text)
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--windows", options.windows, "Windows, at most (default: all)")
+      ->needs(text)
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--against", options.against,
+                  "Reference: checkpoint or artifact folder, or file of --save-logits")
+      ->needs(text);
+  command
+      .add_option("--save-logits", options.save_logits,
+                  "Store the logits in this file, for --against")
+      ->needs(text);
+}
+
+void add_task_options(CLI::App& command, Options& options) {
+  CLI::Option* tasks =
+      command
+          .add_option("--tasks", options.tasks,
+                      "JSON lines of questions with choices; may be given several times")
+          ->allow_extra_args(false);
+  command.add_option("--limit", options.limit, "Items of each task, at most (default: all)")
+      ->needs(tasks)
+      ->check(CLI::PositiveNumber);
 }
 
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "eval", "Perplexity of an artifact or checkpoint, and its distance from another");
+      "eval", "Perplexity and answers of an artifact or checkpoint, and its distance from another");
   const auto options = std::make_shared<Options>();
   command->add_option("model", options->model, "Artifact or checkpoint folder")->required();
-  command->add_option("--text", options->text, "UTF-8 text to evaluate on")->required();
-  command->add_option("--length", options->length, "Tokens of a window")
-      ->check(CLI::Range(2, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--windows", options->windows, "Windows, at most (default: all)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--against", options->against,
-                      "Reference: checkpoint or artifact folder, or file of --save-logits");
-  command->add_option("--save-logits", options->save_logits,
-                      "Store the logits in this file, for --against");
+  add_text_options(*command, *options);
+  add_task_options(*command, *options);
   command->add_option("--dtype", options->dtype, "Of a checkpoint's matrix products")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();

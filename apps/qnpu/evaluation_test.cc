@@ -36,7 +36,10 @@ LogitsSource sine_source(float shift = 0) {
     std::vector<float> logits;
   };
   const auto state = std::make_shared<State>();
-  LogitsSource source{"sine", kVocab, {}};
+  LogitsSource source;
+  source.name = "sine";
+  source.vocab = kVocab;
+  source.context = 1 << 20;
   source.rows = [state, shift](int window, std::span<const int32_t> inputs, int begin, int count) {
     EXPECT_LE(count, kLogitsRows);
     EXPECT_LE(begin + count, inputs.size());

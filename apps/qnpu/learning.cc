@@ -22,28 +22,49 @@ struct FloatRunner {
   FloatRunner(const std::filesystem::path& folder, torch::ScalarType dtype)
       : model(load_float_model(folder)),
         graph(build_graph(model.config, Recipe{})),
-        simulator(model, graph, dtype) {}
+        simulator(model, graph, dtype) {
+    simulator.reset();
+    start = simulator.position();
+  }
 
   // The whole window goes through the layers at once, and through the head by rows.
   std::span<const float> rows(std::span<const int32_t> window, int begin, int count) {
     const torch::InferenceMode guard;
     if (begin == 0) {
       simulator.reset();
-      const std::vector<int64_t> tokens(window.begin(), window.end());
-      hidden = simulator.forward(torch::tensor(tokens).unsqueeze(0)).squeeze(0);
+      hidden = forward(window);
     }
-    logits = simulator.logits(hidden.slice(0, begin, begin + count)).contiguous();
+    return head(hidden.slice(0, begin, begin + count));
+  }
+
+  std::span<const float> resume(std::span<const int32_t> tokens, int keep, bool all_rows) {
+    const torch::InferenceMode guard;
+    simulator.truncate(start + keep);
+    hidden = forward(tokens.subspan(keep));
+    return head(all_rows ? hidden : hidden.slice(0, -1));
+  }
+
+  torch::Tensor forward(std::span<const int32_t> tokens) {
+    const std::vector<int64_t> wide(tokens.begin(), tokens.end());
+    return simulator.forward(torch::tensor(wide).unsqueeze(0)).squeeze(0);
+  }
+
+  std::span<const float> head(const torch::Tensor& rows) {
+    logits = simulator.logits(rows).contiguous();
     return {logits.data_ptr<float>(), static_cast<size_t>(logits.numel())};
   }
 
   FloatModel model;
   Graph graph;
   Simulator simulator;
-  torch::Tensor hidden;  // [T, D] of the current window
+  int start = 0;         // position of a sequence's first token
+  torch::Tensor hidden;  // [T, D] of the current window, or of the tokens added last
   torch::Tensor logits;  // [count, V]
 };
 
 }  // namespace
+
+void need_learning_program() {}
 
 QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress& progress) {
   use_threads(arguments.threads);
@@ -70,8 +91,12 @@ LogitsSource float_source(const std::filesystem::path& folder, const std::string
   LogitsSource source;
   source.name = folder.string();
   source.vocab = runner->model.config.vocab_size;
+  source.context = runner->model.config.max_positions - runner->start;
   source.rows = [runner](int, std::span<const int32_t> window, int begin, int count) {
     return runner->rows(window, begin, count);
+  };
+  source.resume = [runner](std::span<const int32_t> tokens, int keep, bool all_rows) {
+    return runner->resume(tokens, keep, all_rows);
   };
   return source;
 }

@@ -13,6 +13,9 @@
 
 namespace qnpu {
 
+// To be called before work that would be done again after the hand-over, such as reading texts.
+void need_learning_program();
+
 struct QuantizeArguments {
   std::filesystem::path model;
   std::filesystem::path recipe;

@@ -3,6 +3,8 @@
 
 namespace qnpu {
 
+void need_learning_program() { become_learning_program(); }
+
 QuantizeSummary quantize_checkpoint(const QuantizeArguments&, Progress&) {
   become_learning_program();
 }

@@ -18,6 +18,7 @@ constexpr int kLogitsRows = 128;  // rows asked for at once: never a whole windo
 struct LogitsSource {
   std::string name;
   int vocab = 0;
+  int context = 0;  // tokens that a sequence may have
 
   // Logits [count, vocab] for the successors of window[begin .. begin + count), count <=
   // kLogitsRows. begin = 0 starts the window with this index; otherwise a call goes on where the
@@ -25,9 +26,17 @@ struct LogitsSource {
   std::function<std::span<const float>(int index, std::span<const int32_t> window, int begin,
                                        int count)>
       rows;
+
+  // For sequences that begin alike: of `tokens` the first `keep` are those of the call before and
+  // are not computed again; 0 starts anew. Logits for the successors of tokens[keep ..), at most
+  // kLogitsRows of them (`all_rows`), or of the last token alone. Valid until the next call. Empty
+  // if the logits are stored ones.
+  std::function<std::span<const float>(std::span<const int32_t> tokens, int keep, bool all_rows)>
+      resume;
 };
 
-// Windows of at most `length` tokens. Error: the artifact has fewer positions beside its prefix.
-LogitsSource artifact_source(std::shared_ptr<const Artifact> artifact, int length, int threads);
+// For sequences of up to `context` tokens behind the artifact's prefix; of fewer, if it has fewer
+// positions.
+LogitsSource artifact_source(std::shared_ptr<const Artifact> artifact, int context, int threads);
 
 }  // namespace qnpu

@@ -95,6 +95,7 @@ LogitsSource stored_source(const std::filesystem::path& path, const Windows& win
   LogitsSource source;
   source.name = path.string();
   source.vocab = static_cast<int>(logits.shape[1]);
+  source.context = windows.length;
   source.rows = [stored, &logits, vocab = source.vocab](int index, std::span<const int32_t> window,
                                                         int begin, int count) {
     const size_t first = index * window.size() + begin;

@@ -1,0 +1,20 @@
+// How a model answers a task.
+#pragma once
+
+#include <vector>
+
+#include "apps/qnpu/logits_source.h"
+#include "apps/qnpu/progress.h"
+#include "apps/qnpu/tasks.h"
+#include "eval/choices.h"
+
+namespace qnpu {
+
+// Log-likelihood of each choice after the query, in nats. What the choices begin with in common,
+// the query, goes through the model once.
+std::vector<double> choice_log_likelihoods(const TaskItem& item, const LogitsSource& source);
+
+// Error: an item longer than the model's context, logits that are not finite; throws Interrupted.
+ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progress& progress);
+
+}  // namespace qnpu
