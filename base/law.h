@@ -79,10 +79,14 @@ inline int64_t mul(int64_t a, int64_t b, MulLaw law) {
   return (a * b * law.multiplier + (int64_t{1} << (law.shift - 1))) >> law.shift;
 }
 
-// Change of width: scales are tied, scale8 = 256 * scale16, so no multiplier is needed.
+// Change of width: scales are tied, scale8 = 256 * scale16 and scale4 = 4096 * scale16, so no
+// multiplier is needed.
 inline int16_t widen(int8_t a) { return static_cast<int16_t>(a * 256); }
 inline int8_t narrow(int16_t a) {
   return static_cast<int8_t>(std::clamp((a + 128) >> 8, -128, 127));
+}
+inline int8_t narrow4(int16_t a) {
+  return static_cast<int8_t>(std::clamp((a + 2048) >> 12, -8, 7));
 }
 
 // ---- RMSNorm ----------------------------------------------------------------------------------

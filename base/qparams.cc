@@ -14,7 +14,7 @@ struct DTypeInfo {
 };
 
 constexpr std::array<DTypeInfo, 6> kDTypes = {{
-    {"s4", 4, {-7, 7}},
+    {"s4", 4, {-8, 7}},
     {"s8", 8, {-128, 127}},
     {"s16", 16, {-32768, 32767}},
     {"u16", 16, {0, 65535}},
@@ -28,6 +28,7 @@ const DTypeInfo& info(DType dtype) { return kDTypes[static_cast<int>(dtype)]; }
 
 IntegerRange integer_range(DType dtype) { return info(dtype).range; }
 int bitwidth(DType dtype) { return info(dtype).bits; }
+int activation_bytes(DType dtype) { return (info(dtype).bits + 7) / 8; }
 const char* dtype_name(DType dtype) { return info(dtype).name; }
 
 DType dtype_from_name(const std::string& name) {

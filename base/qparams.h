@@ -23,7 +23,8 @@ struct QParams {
   int block_size = 0;               // 0: not per block
 };
 
-// Smallest and largest stored integer of an activation (weights use -qmax .. qmax).
+// Smallest and largest stored integer of an activation (weights use -qmax .. qmax). A 4-bit
+// activation is stored in a byte of its own, 4-bit weights two in a byte.
 struct IntegerRange {
   int32_t qmin;
   int32_t qmax;
@@ -31,6 +32,7 @@ struct IntegerRange {
 IntegerRange integer_range(DType dtype);
 
 int bitwidth(DType dtype);
+int activation_bytes(DType dtype);               // of one number in memory
 const char* dtype_name(DType dtype);             // "s4", "s8", "s16", "u16", "s32", "f32"
 DType dtype_from_name(const std::string& name);  // throws Error on another name
 

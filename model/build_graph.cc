@@ -33,7 +33,7 @@ class Builder {
       hidden = mlp_block(hidden);
     }
     layer_ = -1;
-    const int x = norm_to(hidden, "norm", "lm_head.in", 16);
+    const int x = norm_to(hidden, "norm", "lm_head.in", 16, {8, 16});
     linear("lm_head", x, c_.vocab_size, false, r1_, "logits");
     refuse_unused_rules();
     return std::move(graph_);
@@ -110,7 +110,7 @@ class Builder {
     at(site).rule = -1;
   }
 
-  // A site that shares its scale with `owner` (same width) or is 256 times finer or coarser.
+  // A site that shares its scale with `owner`, or is finer or coarser by its width.
   int tied(const std::string& name, int owner, int bits_wanted, Role role, int cols) {
     Site site;
     site.name = name;
@@ -157,22 +157,23 @@ class Builder {
     return node(Op::kConvert, name, {x}, y);
   }
 
-  // Narrows x into the new 8-bit site y, which owns the scale of both.
-  int to8(int x, int y) {
+  // Narrows x into the new site y of 8 or 4 bits, which owns the scale of both.
+  int narrow(int x, int y) {
     tie(x, y);
     return node(Op::kConvert, at(y).name, {x}, y);
   }
 
   // RMSNorm whose result is the input of the linears named by `in_name`, in the width that the
   // recipe gives that site.
-  int norm_to(int hidden, const std::string& norm, const std::string& in_name, int default_bits) {
+  int norm_to(int hidden, const std::string& norm, const std::string& in_name, int default_bits,
+              const std::vector<int>& allowed) {
     const std::string name = in_layer(norm);
     const int gamma = table(name + ".weight", 1, c_.hidden_size, RangeSource::kObserved);
-    const int x = activation(in_layer(in_name), c_.hidden_size, default_bits, {8, 16}, r1_);
+    const int x = activation(in_layer(in_name), c_.hidden_size, default_bits, allowed, r1_);
     if (bits(x) == 16) return node(Op::kRmsNorm, name, {hidden}, x, gamma);
     const int wide = activation16(name + ".out", c_.hidden_size, r1_);
     node(Op::kRmsNorm, name, {hidden}, wide, gamma);
-    return to8(wide, x);
+    return narrow(wide, x);
   }
 
   int linear(const std::string& name, int x, int rows, bool bias, bool rotated,
@@ -185,7 +186,8 @@ class Builder {
     weight.rotated = rotated;
     weight.qparams.axis = 0;
     const int w = add_site(std::move(weight), {4, 8});
-    const int y = activation(out_name, rows, bits(x), {bits(x)}, out_rotated);
+    const int width = std::max(8, bits(x));  // a 4-bit input is read by an 8-bit linear
+    const int y = activation(out_name, rows, width, {width}, out_rotated);
     return node(Op::kLinear, name, {x}, y, w, 1, bias);
   }
   int layer_linear(const std::string& module, int x, int rows, bool bias, bool rotated,
@@ -239,15 +241,15 @@ class Builder {
   int keys(int x) {
     const int wide = query_or_key(x, "k", c_.num_kv_heads);
     const int cols = at(wide).cols;
-    const int narrow = activation(in_layer("self_attn.k_rope.out8"), cols, 8, {8});
-    return append(to8(wide, narrow), "k_cache", Role::kKCache);
+    const int keys = activation(in_layer("self_attn.k_rope.out8"), cols, 8, {8});
+    return append(narrow(wide, keys), "k_cache", Role::kKCache);
   }
 
   int values(int x) {
     const int cols = c_.num_kv_heads * c_.head_dim;
     int v = layer_linear("self_attn.v_proj", x, cols, c_.qkv_bias, r1_ || r2_, r2_);
     if (bits(v) == 16) {
-      v = to8(v, activation(in_layer("self_attn.v_proj.out8"), cols, 8, {8}, r2_));
+      v = narrow(v, activation(in_layer("self_attn.v_proj.out8"), cols, 8, {8}, r2_));
     }
     return append(v, "v_cache", Role::kVCache);
   }
@@ -265,13 +267,13 @@ class Builder {
         node(Op::kSoftmax, name("softmax"), {masked},
              scores_site("softmax.out", RangeSource::kFixed, false, DType::kU16), -1, heads);
     const int cols = heads * c_.head_dim;
-    const int x = activation(name("o_proj.in"), cols, 8, {8, 16}, r2_);
+    const int x = activation(name("o_proj.in"), cols, 8, {4, 8, 16}, r2_);
     if (bits(x) == 16) {
       return node(Op::kContext, name("context"), {probabilities, v_cache}, x, -1, heads);
     }
     const int wide = activation16(name("context.out"), cols, r2_);
     node(Op::kContext, name("context"), {probabilities, v_cache}, wide, -1, heads);
-    return to8(wide, x);
+    return narrow(wide, x);
   }
 
   // y (any width) + residual, in 16 bits.
@@ -282,7 +284,7 @@ class Builder {
   }
 
   int attention_block(int hidden) {
-    const int x = norm_to(hidden, "input_layernorm", "self_attn.qkv_proj.in", 8);
+    const int x = norm_to(hidden, "input_layernorm", "self_attn.qkv_proj.in", 8, {4, 8, 16});
     const int q = query_or_key(x, "q", c_.num_heads);
     const int k = keys(x);
     const int v = values(x);
@@ -315,11 +317,11 @@ class Builder {
     if (width == bits(x)) return node(Op::kMul, in_layer("mlp.mul"), {activated, up}, x);
     const int wide = activation16(in_layer("mlp.mul.out"), cols);
     node(Op::kMul, in_layer("mlp.mul"), {activated, up}, wide);
-    return to8(wide, x);
+    return narrow(wide, x);
   }
 
   int mlp_block(int hidden) {
-    const int x = norm_to(hidden, "post_attention_layernorm", "mlp.gate_up_proj.in", 8);
+    const int x = norm_to(hidden, "post_attention_layernorm", "mlp.gate_up_proj.in", 8, {4, 8, 16});
     const int width = c_.mlp_size(layer_);
     const int gate = layer_linear("mlp.gate_proj", x, width, false, r1_);
     const int up = layer_linear("mlp.up_proj", x, width, false, r1_);

@@ -1,6 +1,7 @@
 #include "model/graph.h"
 
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -174,8 +175,7 @@ TieRoot tie_root(const Graph& graph, int site) {
     const int owner = graph.site(site).tied_to;
     const int from = bitwidth(graph.site(owner).qparams.dtype);
     const int to = bitwidth(graph.site(site).qparams.dtype);
-    if (to > from) ratio /= 256.0;
-    if (to < from) ratio *= 256.0;
+    ratio = std::ldexp(ratio, from - to);
     site = owner;
   }
   return {site, ratio};

@@ -8,7 +8,8 @@
 //
 // The NPU's rule "one width per node" holds throughout: a node's activations are all 8-bit or all
 // 16-bit, and widths change only in a Convert node, whose two sites are tied (scale8 =
-// 256*scale16).
+// 256*scale16). A 4-bit input (scale4 = 4096*scale16) makes a linear an 8-bit one that meets only
+// the numbers -8 .. 7.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -34,9 +35,9 @@ enum class Role {
 // Where the numbers of a site come from.
 enum class RangeSource {
   kObserved,  // an observer chooses them
-  kTied,      // those of site `tied_to`: the same scale, or 256 times finer or coarser by width
-  kFixed,     // fixed by the operation: probabilities, cos and sin
-  kMask,      // scores' range, widened downwards by 20 (htp-facts rule 9)
+  kTied,   // those of site `tied_to`: the same scale, or finer or coarser by 2^(width difference)
+  kFixed,  // fixed by the operation: probabilities, cos and sin
+  kMask,   // scores' range, widened downwards by 20 (htp-facts rule 9)
 };
 
 struct Site {
@@ -56,7 +57,7 @@ struct Site {
 enum class Op {
   kEmbedding,   // out[t] = table[token[t]]
   kRmsNorm,     // per head_count-th part of a row; weight = gamma
-  kConvert,     // s8 <-> s16, tied scales
+  kConvert,     // s8 <-> s16, s16 -> s4, tied scales
   kLinear,      // in [T, K] x weight [N, K] (+ bias) -> [T, N]
   kRotateHalf,  // per head: [a, b] -> [-b, a]
   kRopeMul,     // x * table[position], table repeated for both halves of each head

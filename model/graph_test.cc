@@ -64,6 +64,9 @@ void expect_legal_widths(const Graph& graph) {
       const int in = bitwidth(graph.site(node.in[i]).qparams.dtype);
       if (node.op == Op::kConvert) {
         EXPECT_NE(in, out) << node.name;
+        EXPECT_EQ(std::max(in, out), 16) << node.name;
+      } else if (node.op == Op::kLinear) {
+        EXPECT_EQ(std::max(in, 8), out) << node.name;
       } else if ((node.op == Op::kScores || node.op == Op::kContext) && i == 1) {
         EXPECT_EQ(in, 8) << node.name;
       } else {
@@ -73,15 +76,18 @@ void expect_legal_widths(const Graph& graph) {
   }
 }
 
-// A Convert's two sites have scales 256 : 1, whatever the chain of ties.
+// A Convert's two sites have scales 2^(difference of widths), whatever the chain of ties.
 void expect_tied_converts(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     if (node.op != Op::kConvert) continue;
     const TieRoot in = tie_root(graph, node.in[0]);
     const TieRoot out = tie_root(graph, node.out);
     EXPECT_EQ(in.site, out.site) << node.name;
-    const bool narrows = bitwidth(graph.site(node.out).qparams.dtype) == 8;
-    EXPECT_EQ(out.ratio / in.ratio, narrows ? 256.0 : 1.0 / 256.0) << node.name;
+    const int bits = bitwidth(graph.site(node.out).qparams.dtype);
+    EXPECT_EQ(out.ratio / in.ratio, bits == 16  ? 1.0 / 256.0
+                                    : bits == 8 ? 256.0
+                                                : 4096.0)
+        << node.name;
   }
 }
 
@@ -133,6 +139,27 @@ TEST(Graph, WidthsFollowTheRecipe) {
   EXPECT_EQ(graph.site(graph.find_site("layers.0.mlp.down_proj.in")).rule, -1);
 }
 
+TEST(Graph, InputsThatAConvertWritesMayHaveFourBits) {
+  const Recipe recipe = with_rules(R"([{"match": "layers.*.qkv_proj.in", "bitwidth": 4},
+      {"match": "layers.*.o_proj.in", "bitwidth": 4},
+      {"match": "layers.1.mlp.gate_up_proj.in", "bitwidth": 4}])");
+  for (const char* architecture : {"llama", "qwen2", "qwen3"}) {
+    const Graph graph = build_graph(tiny_config(architecture), recipe);
+    expect_legal_widths(graph);
+    expect_tied_converts(graph);
+    const auto dtype = [&](const char* name) {
+      return graph.site(graph.find_site(name)).qparams.dtype;
+    };
+    EXPECT_EQ(dtype("layers.0.self_attn.qkv_proj.in"), DType::kS4);
+    EXPECT_EQ(dtype("layers.0.self_attn.context.out"), DType::kS16);
+    EXPECT_EQ(dtype("layers.0.self_attn.o_proj.in"), DType::kS4);
+    EXPECT_EQ(dtype("layers.0.mlp.gate_up_proj.in"), DType::kS8);
+    EXPECT_EQ(dtype("layers.1.mlp.gate_up_proj.in"), DType::kS4);
+    EXPECT_EQ(dtype("layers.1.mlp.gate_proj.out"), DType::kS8);
+    EXPECT_EQ(dtype("layers.1.mlp.down_proj.in"), DType::kS8);
+  }
+}
+
 TEST(Graph, MlpSizesFollowTheLayer) {
   ModelConfig config = tiny_config("llama");
   config.intermediate_sizes = {160, 176};
@@ -161,6 +188,10 @@ TEST(Graph, RecipesThatCannotBeAreRefused) {
               HasSubstr("must stay symmetric"));
   EXPECT_THAT(error_of(with_rules(R"([{"match": "*.k_cache", "bitwidth": 4}])")),
               HasSubstr("8 bits only"));
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "*.down_proj.in", "bitwidth": 4}])")),
+              HasSubstr("8 or 16 bits only"));
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "lm_head.in", "bitwidth": 4}])")),
+              HasSubstr("8 or 16 bits only"));
 }
 
 TEST(Graph, JsonRoundTrip) {

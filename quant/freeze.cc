@@ -170,7 +170,7 @@ class Freezer {
     linear.weight = {values.data_ptr<float>(), w.rows, w.cols};
     if (node.bias) linear.bias = weight(node.name + ".bias").data_ptr<float>();
     linear.weight_bits = w.spec.bitwidth;
-    linear.activation_bits = bitwidth(graph_.site(node.out).qparams.dtype);
+    linear.activation_bits = bitwidth(graph_.site(node.in[0]).qparams.dtype);
     linear.x_scale = scale_of(graph_, node.in[0]);
     linear.y_scale = scale_of(graph_, node.out);
     linear.scale = w.qparams.scale;

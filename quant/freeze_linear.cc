@@ -17,6 +17,8 @@ constexpr int64_t kInt32Max = std::numeric_limits<int32_t>::max();
 // nothing.
 const double kSmallestMultiplier = std::ldexp(1.0, -24);
 
+bool is_wide(const LinearToFreeze& linear) { return linear.activation_bits == 16; }
+
 double snapped_multiplier(double wished, double x_scale, double y_scale) {
   return snap_multiplier(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
 }
@@ -25,7 +27,7 @@ double snapped_multiplier(double wished, double x_scale, double y_scale) {
 void snap_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
   const double m = snapped_multiplier(linear.scale[n], linear.x_scale, linear.y_scale);
   out.scale[n] = static_cast<float>(m * linear.y_scale / linear.x_scale);
-  const Requant r = linear.activation_bits == 8 ? make_requant8(m) : make_requant16(m);
+  const Requant r = is_wide(linear) ? make_requant16(m) : make_requant8(m);
   out.mantissa[n] = r.mantissa;
   out.shift[n] = r.shift;
 }
@@ -38,13 +40,15 @@ int64_t quantized_bias(const LinearToFreeze& linear, int64_t n, const FrozenLine
          linear.bias[n], n, step);
   }
   const auto bias = static_cast<int64_t>(steps);
-  return linear.activation_bits == 8 ? bias : bias16(bias);
+  return is_wide(linear) ? bias16(bias) : bias;
 }
 
 // The largest magnitude that an int32 accumulator of this row can reach. 16-bit inputs go through
 // as two planes of 8 bits, x = 256 * high + low with low in 0..255, and their bias is added later.
 int64_t worst_case(const LinearToFreeze& linear, int64_t weight_sum, int64_t bias) {
-  return linear.activation_bits == 8 ? 128 * weight_sum + std::abs(bias) : 255 * weight_sum;
+  if (is_wide(linear)) return 255 * weight_sum;
+  const int64_t largest = int64_t{1} << (linear.activation_bits - 1);  // |x| <= 8 or 128
+  return largest * weight_sum + std::abs(bias);
 }
 
 void finish_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {

@@ -29,13 +29,14 @@ Example random_example(Random& random, int64_t n, int64_t k, int weight_bits, in
   for (int64_t i = 0; i < n; ++i) {
     e.bias.push_back(static_cast<float>(20.0 * (random.uniform() - 0.5)));
   }
-  const double steps = activation_bits == 8 ? 127 : 32767;
+  const auto steps = [](int bits) { return std::ldexp(1.0, bits - 1) - 1.0; };
+  const int output_bits = std::max(8, activation_bits);
   e.linear.name = "layers.0.mlp.up_proj";
   e.linear.weight = {e.weight.data(), n, k};
   e.linear.weight_bits = weight_bits;
   e.linear.activation_bits = activation_bits;
-  e.linear.x_scale = static_cast<float>((1.0 + 10.0 * random.uniform()) / steps);
-  e.linear.y_scale = static_cast<float>((1.0 + 10.0 * random.uniform()) / steps);
+  e.linear.x_scale = static_cast<float>((1.0 + 10.0 * random.uniform()) / steps(activation_bits));
+  e.linear.y_scale = static_cast<float>((1.0 + 10.0 * random.uniform()) / steps(output_bits));
   e.linear.scale.resize(static_cast<size_t>(n));
   weight_scales(e.linear.weight, {.bitwidth = weight_bits}, false, e.linear.scale.data());
   return e;
@@ -47,14 +48,14 @@ void expect_snapped(double m) { EXPECT_NEAR(m / snap_multiplier(m), 1.0, 1e-7); 
 TEST(FreezeLinear, MultipliersHaveTwelveBitsAndScalesFollow) {
   Random random(1);
   for (int weight_bits : {4, 8}) {
-    for (int activation_bits : {8, 16}) {
+    for (int activation_bits : {4, 8, 16}) {
       const Example e = random_example(random, 64, 96, weight_bits, activation_bits);
       const FrozenLinear f = freeze_linear(e.linear);
       for (int64_t n = 0; n < 64; ++n) {
         const double m = e.linear.x_scale * f.scale[n] / e.linear.y_scale;
         expect_snapped(m);
         const double snapped = snap_multiplier(m);
-        const Requant r = activation_bits == 8 ? make_requant8(snapped) : make_requant16(snapped);
+        const Requant r = activation_bits <= 8 ? make_requant8(snapped) : make_requant16(snapped);
         EXPECT_EQ(f.mantissa[n], r.mantissa);
         EXPECT_EQ(f.shift[n], r.shift);
         EXPECT_NEAR(f.scale[n] / e.linear.scale[n], 1.0, 1.0 / 4096);
@@ -80,7 +81,7 @@ TEST(FreezeLinear, WeightsAreRoundedWithTheSnappedScale) {
 
 TEST(FreezeLinear, BiasesAreInAccumulatorSteps) {
   Random random(3);
-  for (int bits : {8, 16}) {
+  for (int bits : {4, 8, 16}) {
     Example e = random_example(random, 16, 32, 8, bits);
     e.linear.bias = e.bias.data();
     const FrozenLinear f = freeze_linear(e.linear);
@@ -119,6 +120,9 @@ TEST(FreezeLinear, RefusesWhatCanOverflow) {
   EXPECT_THAT(error_of([&] { freeze_linear(linear); }), HasSubstr("can overflow"));
   linear.activation_bits = 8;
   freeze_linear(linear);  // half of it fits in 8 bits
+  linear.activation_bits = 4;
+  linear.weight.k = 140000;
+  freeze_linear(linear);  // 4-bit inputs are sixteen times smaller
 }
 
 TEST(FreezeLinear, RefusesScalesThatDoNotFit) {

@@ -181,7 +181,7 @@ void apply_ties(Graph& graph) {
     const TieRoot root = tie_root(graph, static_cast<int>(i));
     const QParams& from = graph.site(root.site).qparams;
     if (from.scale.empty()) continue;  // a table's, which freeze chooses
-    // Ratios are powers of two (1, 256, 1/256), so the float32 scales keep them exactly.
+    // Ratios are powers of two (1, 256, 1/4096, ...), so the float32 scales keep them exactly.
     site.qparams.scale = {static_cast<float>(from.scale[0] * root.ratio)};
     site.qparams.zero_point = root.ratio == 1.0 ? from.zero_point : std::vector<int32_t>{0};
   }

@@ -41,7 +41,7 @@ QuantSpec spec_of(int bits, bool symmetric, Observer observer) {
   return spec;
 }
 
-DType dtype_of(int bits) { return bits == 8 ? DType::kS8 : DType::kS16; }
+DType dtype_of(int bits) { return bits == 4 ? DType::kS4 : bits == 8 ? DType::kS8 : DType::kS16; }
 
 TEST(Ranges, AutoIsAFunctionOfRotationAndBits) {
   const auto resolved = [](int bits, bool rotated) {
@@ -58,12 +58,12 @@ TEST(Ranges, SymmetricMinMaxCoversTheValues) {
   Random random(1);
   for (int trial = 0; trial < 200; ++trial) {
     const SiteStatistics stats = statistics_of(random_values(random, 500));
-    for (int bits : {8, 16}) {
+    for (int bits : {4, 8, 16}) {
       const QParams q =
           choose_qparams(stats, spec_of(bits, true, Observer::kMinMax), false, dtype_of(bits));
       const double largest = std::max(-stats.min(), stats.max());
       EXPECT_EQ(q.zero_point[0], 0);
-      EXPECT_EQ(q.scale[0], static_cast<float>(largest / (bits == 8 ? 127 : 32767)));
+      EXPECT_EQ(q.scale[0], static_cast<float>(largest / ((1 << (bits - 1)) - 1)));
     }
   }
 }
@@ -91,9 +91,11 @@ TEST(Ranges, Mean3SigmaIsTheFormula) {
   const SiteStatistics stats = statistics_of(random_values(random, 2000));
   const double limit = std::max(std::fabs(stats.mean() - 3 * stats.sigma()),
                                 std::fabs(stats.mean() + 3 * stats.sigma()));
-  const QParams q =
-      choose_qparams(stats, spec_of(8, true, Observer::kMean3Sigma), true, DType::kS8);
-  EXPECT_NEAR(q.scale[0], limit / 128, 1e-6 * limit);
+  for (int bits : {4, 8}) {
+    const QParams q =
+        choose_qparams(stats, spec_of(bits, true, Observer::kMean3Sigma), true, dtype_of(bits));
+    EXPECT_NEAR(q.scale[0], limit / (1 << (bits - 1)), 1e-6 * limit);
+  }
 }
 
 TEST(Ranges, PercentileClipsOutliers) {
@@ -179,11 +181,27 @@ TEST(Ranges, EveryActivationGetsAScaleAndTiesAreExact) {
     if (site.source != RangeSource::kTied) continue;
     const Site& owner = graph.site(site.tied_to);
     const int change = bitwidth(owner.qparams.dtype) - bitwidth(site.qparams.dtype);
-    const float factor = change == 0 ? 1.0f : change == 8 ? 256.0f : 1.0f / 256.0f;
+    const auto factor = static_cast<float>(std::ldexp(1.0, change));
     EXPECT_EQ(site.qparams.scale[0], owner.qparams.scale[0] * factor) << site.name;
     ++ties;
   }
   EXPECT_GE(ties, 10);
+}
+
+TEST(Ranges, FourBitInputsOwnTheScaleOfTheirSource) {
+  Recipe recipe;
+  recipe.rules.push_back({.match = "*.o_proj.in", .bitwidth = 4});
+  Graph graph = build_graph(small_config(), recipe);
+  Random random(9);
+  std::vector<SiteStatistics> stats = statistics_for(graph, random);
+  const int wide = graph.find_site("layers.0.self_attn.context.out");
+  const int narrow = graph.find_site("layers.0.self_attn.o_proj.in");
+  stats[wide] = statistics_of({-1.0f, 2.0f});
+  stats[narrow] = {};
+  assign_ranges(graph, stats);
+  EXPECT_EQ(graph.site(narrow).qparams.dtype, DType::kS4);
+  EXPECT_EQ(graph.site(narrow).qparams.scale[0], 2.0f / 7);
+  EXPECT_EQ(graph.site(wide).qparams.scale[0], 2.0f / 7 / 4096);
 }
 
 TEST(Ranges, AGroupIsSeenAsOne) {

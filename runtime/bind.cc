@@ -11,7 +11,7 @@ int32_t zero_point(const Site& site) {
   return site.qparams.zero_point.empty() ? 0 : site.qparams.zero_point[0];
 }
 
-bool is_wide(const Site& site) { return bitwidth(site.qparams.dtype) == 16; }
+int bits_of(const Site& site) { return bitwidth(site.qparams.dtype); }
 
 // Shifts that the formulas of base/law.h can take.
 bool valid(const Requant& law) { return law.mantissa > 0 && law.shift >= -16 && law.shift <= 62; }
@@ -56,29 +56,28 @@ LinearWeights bind_linear(const Artifact& artifact, const Node& node) {
   return w;
 }
 
-// One width per node, and of the kernels that exist.
+// One width per node, and of the kernels that exist. 4 bits only from a Convert to a linear.
 void check_widths(const Artifact& artifact, const Node& node) {
   const Graph& graph = artifact.graph;
-  const bool in = !node.in.empty() && is_wide(graph.site(node.in[0]));
-  const bool out = is_wide(graph.site(node.out));
+  const int in = node.in.empty() ? 16 : bits_of(graph.site(node.in[0]));
+  const int out = bits_of(graph.site(node.out));
   bool good = true;
   switch (node.op) {
     case Op::kConvert:
-      good = in != out;
+      good = in == 16 ? out < 16 : in == 8 && out == 16;
       break;
     case Op::kLinear:
+      good = out == std::max(8, in);
+      break;
     case Op::kMul:
     case Op::kSilu:
-      good = in == out;
+      good = in == out && in >= 8;
       break;
     case Op::kAppend:
-      good = !in && !out;
-      break;
-    case Op::kEmbedding:
-      good = out;
+      good = in == 8 && out == 8;
       break;
     default:
-      good = in && out;
+      good = in == 16 && out == 16;
   }
   if (!good) {
     fail("{}: node {} ({}) mixes widths for which there is no integer kernel: quantize again",
@@ -142,7 +141,8 @@ BoundNode bind_node(const Artifact& artifact, const Node& node, const Plan& plan
   BoundNode bound;
   bound.op = node.op;
   bound.heads = node.heads;
-  bound.wide = is_wide(graph.site(node.out));
+  bound.wide = bits_of(graph.site(node.out)) == 16;
+  bound.four = bits_of(graph.site(node.out)) == 4;
   bound.keys = graph.site(node.out).role == Role::kKCache;
   bound.out = buffer(node.out);
   bound.out_cols = graph.site(node.out).cols;

@@ -18,6 +18,7 @@ namespace qnpu {
 struct BoundNode {
   Op op = Op::kAdd;
   bool wide = false;  // kLinear, kMul, kSilu: 16-bit activations; kConvert: 8 -> 16
+  bool four = false;  // kConvert: 16 -> 4
   bool keys = false;  // kAppend: into the key cache
   int cols = 0;       // of an input's row
   int out_cols = 0;

@@ -18,7 +18,8 @@ void convert_rows(const BoundNode& n, int begin, int64_t count) {
   if (n.wide) {
     widen_s8_s16(row<int8_t>(n.in0, begin, n.cols), count, row<int16_t>(n.out, begin, n.cols));
   } else {
-    narrow_s16_s8(row<int16_t>(n.in0, begin, n.cols), count, row<int8_t>(n.out, begin, n.cols));
+    const auto narrow = n.four ? narrow_s16_s4 : narrow_s16_s8;
+    narrow(row<int16_t>(n.in0, begin, n.cols), count, row<int8_t>(n.out, begin, n.cols));
   }
 }
 

@@ -24,11 +24,9 @@ constexpr int kTokens = 40;
 
 fs::path goldens() { return fs::path(QNPU_SOURCE_DIR) / "testdata/artifacts"; }
 
-// What each version brought. 2: prefixes, layers of different MLP sizes.
-void make_goldens() {
+// What each version brought. 2: prefixes, layers of different MLP sizes, 4-bit inputs of linears.
+void make_prefix_golden(const fs::path& folder) {
   const fs::path source = QNPU_SOURCE_DIR;
-  const fs::path folder = goldens() / "v2-prefix-qwen3";
-  if (fs::exists(folder)) return;
   const ModelConfig config = testing::tiny_config(
       "qwen3", {.vocab_size = 268, .intermediate_sizes = {64, 96}, .num_heads = 4});
   testing::make_random_artifact(config, load_recipe(source / "recipes/w4a8kv8.json"), /*seed=*/1,
@@ -37,6 +35,24 @@ void make_goldens() {
   for (const char* file : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
     fs::copy_file(source / "testdata/models/tiny-qwen3" / file, folder / file);
   }
+}
+
+void make_a4_golden(const fs::path& folder) {
+  Recipe recipe;
+  recipe.name = "a4";
+  for (const char* site : {"qkv_proj.in", "o_proj.in", "gate_up_proj.in", "_proj.weight"}) {
+    recipe.rules.push_back({.match = std::string("layers.*") + site, .bitwidth = 4});
+  }
+  testing::make_random_artifact(testing::tiny_config("llama"), recipe, /*seed=*/2, folder,
+                                /*positions=*/64);
+}
+
+void make_goldens() {
+  const auto make = [](const char* name, void (*maker)(const fs::path&)) {
+    if (!fs::exists(goldens() / name)) maker(goldens() / name);
+  };
+  make("v2-prefix-qwen3", make_prefix_golden);
+  make("v2-a4-llama", make_a4_golden);
 }
 
 std::vector<fs::path> golden_folders() {

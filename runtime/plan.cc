@@ -9,7 +9,7 @@ size_t align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 size_t buffer_bytes(const Graph& graph, const Site& site, size_t capacity, size_t max_rows) {
   const auto cols = static_cast<size_t>(site.cols);
-  const auto width = static_cast<size_t>(bitwidth(site.qparams.dtype)) / 8;
+  const auto width = static_cast<size_t>(activation_bytes(site.qparams.dtype));
   switch (site.role) {
     case Role::kActivation:
       return align64(max_rows * cols * width);

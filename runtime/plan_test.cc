@@ -77,6 +77,16 @@ TEST(Plan, ActivationsDoNotGrowWithLayers) {
   EXPECT_EQ(activations(2), activations(9));
 }
 
+TEST(Plan, FourBitActivationsTakeAByteEach) {
+  Recipe recipe;
+  recipe.rules.push_back({.match = "layers.*.o_proj.in", .bitwidth = 4});
+  const Graph graph = build_graph(testing::tiny_config("llama"), recipe);
+  const Plan plan = make_plan(graph, 192, 16, 0);
+  // 6 heads of 16.
+  const int site = graph.find_site("layers.1.self_attn.o_proj.in");
+  EXPECT_EQ(plan.sites[static_cast<size_t>(site)].bytes, 16u * 6 * 16);
+}
+
 TEST(Plan, CachesHoldEveryPosition) {
   const Graph graph = tiny_graph("llama", "w4a8kv8");
   const Plan plan = make_plan(graph, 192, 16, 0);

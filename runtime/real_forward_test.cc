@@ -72,6 +72,17 @@ double allowed_steps(const Artifact& artifact, const Node& node) {
   return 1.1 + (short_factors ? 1.0 : 0.0) + 512.0 * unit / scale(node.out);
 }
 
+// A recipe that comes with the program, or w4a4: w4a8kv8 with 4-bit inputs where they can be.
+Recipe recipe_of(const std::string& name) {
+  const auto folder = std::filesystem::path(QNPU_SOURCE_DIR) / "recipes";
+  if (name != "w4a4") return load_recipe(folder / (name + ".json"));
+  Recipe recipe = load_recipe(folder / "w4a8kv8.json");
+  for (const char* input : {"qkv_proj.in", "o_proj.in", "gate_up_proj.in"}) {
+    recipe.rules.push_back({.match = std::string("layers.*.") + input, .bitwidth = 4});
+  }
+  return recipe;
+}
+
 // Architecture, recipe, number of prefix tokens.
 using Case = std::tuple<std::string, std::string, int>;
 
@@ -79,8 +90,7 @@ class RealForwardTest : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     const auto [architecture, recipe, prefix] = GetParam();
-    const auto file = std::filesystem::path(QNPU_SOURCE_DIR) / "recipes" / (recipe + ".json");
-    testing::make_random_artifact(testing::tiny_config(architecture), load_recipe(file), 3,
+    testing::make_random_artifact(testing::tiny_config(architecture), recipe_of(recipe), 3,
                                   folder_.path(), /*positions=*/192, prefix);
     artifact_ = load_artifact(folder_.path());
     model_ = testing::dequantize(*artifact_);
@@ -133,7 +143,8 @@ TEST_P(RealForwardTest, LogitsAreNearTheRealForward) {
 
 INSTANTIATE_TEST_SUITE_P(Models, RealForwardTest,
                          ::testing::Combine(::testing::Values("llama", "qwen2", "qwen3"),
-                                            ::testing::Values("w8a8kv8", "w4a8kv8", "w4a16kv8"),
+                                            ::testing::Values("w8a8kv8", "w4a8kv8", "w4a16kv8",
+                                                              "w4a4"),
                                             ::testing::Values(0, 3)));
 
 }  // namespace

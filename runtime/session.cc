@@ -163,7 +163,7 @@ SiteValues Session::Impl::values(size_t node, const Step& step) const {
   const std::byte* data = arena.get() + plan.sites[static_cast<size_t>(index)].offset;
   const bool by_capacity = site.role == Role::kScores || site.role == Role::kVCache;
   if (site.role == Role::kActivation) {
-    data += int64_t{step.first} * site.cols * (bitwidth(site.qparams.dtype) / 8);
+    data += int64_t{step.first} * site.cols * activation_bytes(site.qparams.dtype);
   }
   return {index, step.count - step.first, step.position + step.first, data,
           by_capacity ? capacity : site.cols};

@@ -104,6 +104,13 @@ TEST_F(SessionErrorsTest, MixedWidths) {
   const int site = broken->graph.find_site("layers.1.mlp.up_proj.out");
   broken->graph.sites[static_cast<size_t>(site)].qparams.dtype = DType::kS16;
   EXPECT_THAT(error_of([&] { Session(broken, {}); }), HasSubstr("layers.1.mlp.up_proj (linear)"));
+  // 4 bits are for what a linear reads.
+  broken = std::make_shared<Artifact>(*artifact_);
+  for (const char* name : {"gate_proj.out", "up_proj.out", "silu.out", "down_proj.in"}) {
+    const int index = broken->graph.find_site(std::string("layers.1.mlp.") + name);
+    broken->graph.sites[static_cast<size_t>(index)].qparams.dtype = DType::kS4;
+  }
+  EXPECT_THAT(error_of([&] { Session(broken, {}); }), HasSubstr("layers.1.mlp.gate_proj (linear)"));
 }
 
 }  // namespace

@@ -19,6 +19,12 @@ using testing::SiteRows;
 
 constexpr int kTokens = 75;
 
+constexpr char kFourBitInputs[] = R"([{"match": "*_proj.weight", "bitwidth": 4},
+                                      {"match": "layers.*.qkv_proj.in", "bitwidth": 4},
+                                      {"match": "layers.*.o_proj.in", "bitwidth": 4},
+                                      {"match": "layers.*.gate_up_proj.in", "bitwidth": 4},
+                                      {"match": "layers.*.down_proj.in", "bitwidth": 16}])";
+
 struct Case {
   std::string architecture;
   std::string recipe;  // a file of recipes/, or JSON rules
@@ -141,9 +147,13 @@ INSTANTIATE_TEST_SUITE_P(
                       // 8-bit logits; 16-bit SiLU between 8-bit linears; 4-bit head.
                       Case{"llama", R"([{"match": "lm_head.in", "bitwidth": 8},
                                         {"match": "*.silu.out", "bitwidth": 16},
-                                        {"match": "lm_head.weight", "bitwidth": 4}])"}),
+                                        {"match": "lm_head.weight", "bitwidth": 4}])"},
+                      Case{"llama", kFourBitInputs}, Case{"qwen2", kFourBitInputs, 2},
+                      Case{"qwen3", kFourBitInputs}),
     [](const auto& info) {
-      const std::string recipe = info.param.recipe[0] == '[' ? "mixed" : info.param.recipe;
+      const std::string recipe = info.param.recipe == kFourBitInputs ? "a4"
+                                 : info.param.recipe[0] == '['       ? "mixed"
+                                                                     : info.param.recipe;
       const int prefix = info.param.prefix;
       return info.param.architecture + "_" + recipe +
              (prefix > 0 ? "_prefix" + std::to_string(prefix) : "");

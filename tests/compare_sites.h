@@ -56,6 +56,7 @@ inline SiteRows simulate(const FloatModel& model, const Artifact& artifact,
 inline double real_value(const SiteValues& values, const QParams& qparams, int64_t index) {
   int32_t q = 0;
   switch (qparams.dtype) {
+    case DType::kS4:
     case DType::kS8:
       q = static_cast<const int8_t*>(values.data)[index];
       break;
@@ -147,12 +148,12 @@ inline double allowed_steps16(const Artifact& artifact, const Node& node) {
   }
 }
 
-// By name of the site, the steps by which one node may differ: one at 8 bits.
+// By name of the site, the steps by which one node may differ: one at 4 and 8 bits.
 inline std::map<std::string, double> allowed_steps(const Artifact& artifact) {
   std::map<std::string, double> allowed;
   for (const Node& node : artifact.graph.nodes) {
     const Site& out = artifact.graph.site(node.out);
-    const bool narrow = bitwidth(out.qparams.dtype) == 8;
+    const bool narrow = bitwidth(out.qparams.dtype) <= 8;
     allowed[out.name] = narrow ? 1.0 : allowed_steps16(artifact, node);
   }
   return allowed;

@@ -41,7 +41,7 @@ struct Case {
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const std::string& model : tiny_models()) {
-    for (const char* recipe : {"w8a8kv8", "w4a8kv8", "w4a16kv8", "w4a8kv8-norot"}) {
+    for (const char* recipe : {"w8a8kv8", "w4a8kv8", "w4a16kv8", "w4a8kv8-norot", "w4a4"}) {
       cases.push_back({model, recipe});
     }
   }
@@ -52,6 +52,17 @@ std::vector<Case> all_cases() {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.recipe; }
 
+// A recipe that comes with the program, or w4a4: w4a8kv8 with 4-bit inputs where they can be.
+Recipe recipe_of(const std::string& name) {
+  const auto folder = source_folder() / "recipes";
+  if (name != "w4a4") return load_recipe(folder / (name + ".json"));
+  Recipe recipe = load_recipe(folder / "w4a8kv8.json");
+  for (const char* input : {"qkv_proj.in", "o_proj.in", "gate_up_proj.in"}) {
+    recipe.rules.push_back({.match = std::string("layers.*.") + input, .bitwidth = 4});
+  }
+  return recipe;
+}
+
 // As quantize() does, with a prefix before every sequence.
 void quantize_with_prefix(const QuantizeOptions& options, const std::vector<int>& tokens) {
   FloatModel model = load_float_model(options.model);
@@ -60,7 +71,7 @@ void quantize_with_prefix(const QuantizeOptions& options, const std::vector<int>
   Graph graph = build_graph(model.config, options.recipe);
   model.prefix = compute_prefix(model, graph, tokens);
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const std::vector<int> text = token_sequence(tokenizer, read_text(options.calibration));
+  const std::vector<int> text = token_sequence(tokenizer, read_text(options.calibration.front()));
   const auto windows = cut_windows(text, options.samples, options.length, options.seed);
   assign_ranges(graph, calibrate(model, graph, windows, {}));
   std::filesystem::create_directories(options.out);
@@ -81,8 +92,8 @@ class SimulatorVsRuntime : public testing::TestWithParam<Case> {
   void SetUp() override {
     QuantizeOptions options;
     options.model = tiny_model_folder(GetParam().model);
-    options.recipe = load_recipe(source_folder() / "recipes" / (GetParam().recipe + ".json"));
-    options.calibration = source_folder() / "LICENSE";
+    options.recipe = recipe_of(GetParam().recipe);
+    options.calibration = {source_folder() / "LICENSE"};
     options.samples = 8;
     options.length = kTokens;
     options.out = folder_.path() / "artifact";

@@ -26,6 +26,10 @@ QNPU_VECTORIZE void narrow_loop(const int16_t* x, int64_t n, int8_t* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = narrow(x[i]);
 }
 
+QNPU_VECTORIZE void narrow4_loop(const int16_t* x, int64_t n, int8_t* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = narrow4(x[i]);
+}
+
 QNPU_VECTORIZE void add_loop(const int16_t* a, const int16_t* b, int64_t n, AddLaw law,
                              int16_t* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = saturate16(add16(a[i], b[i], law));
@@ -71,6 +75,11 @@ void widen_s8_s16(const int8_t* x, int64_t count, int16_t* y) {
 void narrow_s16_s8(const int16_t* x, int64_t count, int8_t* y) {
   parallel_ranges(count, kGrain,
                   [=](int64_t i, int64_t end) { narrow_loop(x + i, end - i, y + i); });
+}
+
+void narrow_s16_s4(const int16_t* x, int64_t count, int8_t* y) {
+  parallel_ranges(count, kGrain,
+                  [=](int64_t i, int64_t end) { narrow4_loop(x + i, end - i, y + i); });
 }
 
 void add_s16(const int16_t* a, const int16_t* b, int64_t count, AddLaw law, int16_t* y) {

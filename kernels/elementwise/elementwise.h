@@ -9,6 +9,7 @@ namespace qnpu {
 
 void widen_s8_s16(const int8_t* x, int64_t count, int16_t* y);
 void narrow_s16_s8(const int16_t* x, int64_t count, int8_t* y);
+void narrow_s16_s4(const int16_t* x, int64_t count, int8_t* y);  // a byte for each number
 
 void add_s16(const int16_t* a, const int16_t* b, int64_t count, AddLaw law, int16_t* y);
 

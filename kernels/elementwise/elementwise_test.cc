@@ -61,6 +61,23 @@ RC_GTEST_PROP(Elementwise, EightBits, (uint64_t seed)) {
   }
 }
 
+// Every 16-bit number, in one vectorised call and in calls of one: the nearest step of 2^8 or 2^12,
+// halves up, as real arithmetic has it.
+TEST(Elementwise, NarrowingRoundsEveryNumberHalfUp) {
+  std::vector<int16_t> x(65536);
+  for (int i = 0; i < 65536; ++i) x[i] = static_cast<int16_t>(i - 32768);
+  std::vector<int8_t> eight(x.size()), four(x.size());
+  narrow_s16_s8(x.data(), 65536, eight.data());
+  narrow_s16_s4(x.data(), 65536, four.data());
+  for (int i = 0; i < 65536; ++i) {
+    ASSERT_EQ(eight[i], std::clamp(std::floor(x[i] / 256.0 + 0.5), -128.0, 127.0)) << x[i];
+    ASSERT_EQ(four[i], std::clamp(std::floor(x[i] / 4096.0 + 0.5), -8.0, 7.0)) << x[i];
+    int8_t one = 99;
+    narrow_s16_s4(&x[i], 1, &one);
+    ASSERT_EQ(one, four[i]) << x[i];
+  }
+}
+
 RC_GTEST_PROP(Elementwise, RmsNorm, (uint64_t seed)) {
   Random random(seed);
   const int rows = static_cast<int>(random.between(1, 4));

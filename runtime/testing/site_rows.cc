@@ -36,7 +36,7 @@ class Reader {
 
  private:
   int16_t at(int64_t index) const {
-    return bitwidth(site_.qparams.dtype) == 8 ? static_cast<const int8_t*>(values_.data)[index]
+    return bitwidth(site_.qparams.dtype) <= 8 ? static_cast<const int8_t*>(values_.data)[index]
                                               : static_cast<const int16_t*>(values_.data)[index];
   }
   const Graph& graph_;
