@@ -1,0 +1,100 @@
+// Rounding layer by layer on the tiny models: nearer to the float model than rounding to nearest,
+// and frozen to the integers that were chosen.
+#include "quant/layerwise.h"
+
+#include <gtest/gtest.h>
+
+#include "quant/fake_quant.h"
+#include "quant/ranges.h"
+#include "quant/test_models.h"
+#include "quant/weights.h"
+
+namespace qnpu {
+namespace {
+
+std::vector<Window> some_windows(int vocab) {
+  std::vector<Window> windows(6, Window(64));
+  uint32_t state = 1;
+  for (Window& window : windows) {
+    for (int& token : window) {
+      state = state * 1664525u + 1013904223u;
+      token = static_cast<int>((state >> 8) % static_cast<uint32_t>(vocab));
+    }
+  }
+  return windows;
+}
+
+torch::Tensor rounded(const torch::Tensor& weight, const std::vector<float>& scale, int bits) {
+  torch::Tensor q = torch::empty(weight.sizes(), torch::kInt8);
+  round_weights({weight.data_ptr<float>(), weight.size(0), weight.size(1)}, scale.data(), bits,
+                q.data_ptr<int8_t>());
+  return q.to(torch::kFloat32) * torch::tensor(scale).unsqueeze(1);
+}
+
+class LayerwiseTest : public testing::TestWithParam<std::string> {
+ protected:
+  LayerwiseTest() : model_(load_float_model(tiny_model_folder(GetParam()))) {
+    fold_norms(model_);
+    windows_ = some_windows(model_.config.vocab_size);
+    graph_ = build_graph(model_.config, load_recipe(source_folder() / "recipes/w4a8kv8.json"));
+    assign_ranges(graph_, calibrate(model_, graph_, windows_, {}));
+    tokens_ = torch::tensor(std::vector<int64_t>(windows_[0].begin(), windows_[0].end()));
+    Simulator simulator(model_, graph_);
+    original_ = all_logits(simulator, tokens_);
+  }
+
+  // Squared error of the logits, activations rounded too, of weights rounded by the sites' scales.
+  double error(const FloatModel& model, const Graph& graph) const {
+    Simulator simulator(model, graph);
+    for (const Node& node : graph.nodes) {
+      if (node.op != Op::kLinear || node.layer < 0) continue;
+      const Site& site = graph.site(node.weight);
+      const torch::Tensor& weight = model.weights.at(site.name);
+      std::vector<float> scale = site.qparams.scale;
+      if (scale.empty()) {
+        scale.resize(static_cast<size_t>(site.rows));
+        weight_scales({weight.data_ptr<float>(), site.rows, site.cols}, site.spec, false,
+                      scale.data());
+      }
+      simulator.set_weight(site.name, rounded(weight, scale, site.spec.bitwidth));
+    }
+    const SiteHook hook = site_quant_hook(graph);
+    const torch::Tensor hidden = simulator.forward(tokens_.unsqueeze(0), hook)[0];
+    return (simulator.logits(hidden) - original_).square().sum().item<double>();
+  }
+
+  FloatModel model_;
+  Graph graph_;
+  std::vector<Window> windows_;
+  torch::Tensor tokens_, original_;
+};
+
+TEST_P(LayerwiseTest, IsNearerThanNearest) {
+  const double nearest = error(model_, graph_);
+  for (bool feedback : {false, true}) {
+    FloatModel model = model_;
+    Graph graph = graph_;
+    const RoundingReports reports =
+        round_layerwise(model, graph, windows_, {.feedback = feedback}, {});
+    EXPECT_EQ(reports.size(), static_cast<size_t>(7 * model.config.num_layers));
+    for (const auto& [name, report] : reports) EXPECT_LE(report.error, report.gptq_error) << name;
+    EXPECT_LT(error(model, graph), nearest) << "feedback " << feedback;
+  }
+}
+
+// Weights stay inside the bins of their integers, so that rounding to nearest finds them again.
+TEST_P(LayerwiseTest, WeightsAreWellInsideTheirBins) {
+  round_layerwise(model_, graph_, windows_, {}, {});
+  for (const Site& site : graph_.sites) {
+    if (site.role != Role::kWeight || site.layer < 0) continue;
+    const torch::Tensor& weight = model_.weights.at(site.name);
+    const torch::Tensor center = rounded(weight, site.qparams.scale, site.spec.bitwidth);
+    const torch::Tensor scale = torch::tensor(site.qparams.scale).unsqueeze(1);
+    EXPECT_LE(((weight - center).abs() / scale).max().item<double>(), 0.451) << site.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(TinyModels, LayerwiseTest, testing::ValuesIn(tiny_models()), test_name);
+
+}  // namespace
+}  // namespace qnpu
