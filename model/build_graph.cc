@@ -56,7 +56,8 @@ class Builder {
     if (site.source == RangeSource::kObserved) site.rule = rule;
     const int b = site.spec.bitwidth;
     if (site.qparams.dtype != DType::kU16) {
-      site.qparams.dtype = b == 4 ? DType::kS4 : b == 8 ? DType::kS8 : DType::kS16;
+      const bool nibbles = b == 4 && site.spec.block_size == 0;  // blocks: products of 8 bits
+      site.qparams.dtype = nibbles ? DType::kS4 : b <= 8 ? DType::kS8 : DType::kS16;
     }
     site.layer = layer_;
     graph_.sites.push_back(std::move(site));
@@ -77,6 +78,25 @@ class Builder {
     if (site.spec.symmetric != wished.symmetric && !may_be_asymmetric) {
       fail("{}: site '{}' must stay {}; only silu.out can be either", rule_text(), site.name,
            wished.symmetric ? "symmetric" : "asymmetric");
+    }
+    if (site.spec.block_size != 0) check_blocks(site, rule_text());
+  }
+
+  // `rule` names the rule that decided.
+  static void check_blocks(const Site& site, const std::string& rule) {
+    const int size = site.spec.block_size;
+    if (!site.name.ends_with("_proj.weight")) {
+      fail("{}: site '{}' cannot have a block_size; only *_proj.weight can", rule, site.name);
+    }
+    if (site.spec.bitwidth != 4) {
+      fail(
+          "{}: blocks of {} for site '{}' of {} bits; only 4-bit weights have blocks, "
+          "\"block_size\": 0 takes them away",
+          rule, size, site.name, site.spec.bitwidth);
+    }
+    if (site.cols % size != 0) {
+      fail("{}: blocks of {} do not divide the {} inputs of site '{}'", rule, size, site.cols,
+           site.name);
     }
   }
 

@@ -44,6 +44,10 @@ json site_to_json(const Site& s) {
     if (s.spec.observer == Observer::kPercentile) j["percentile"] = s.spec.percentile;
   }
   j["symmetric"] = s.spec.symmetric;
+  if (s.spec.block_size != 0) {  // the integers are products: 4 bits times a block's multiplier
+    j["bits"] = s.spec.bitwidth;
+    j["block_size"] = s.spec.block_size;
+  }
   if (s.qparams.axis >= 0) {
     j["axis"] = s.qparams.axis;  // scales per channel are the tensor "<name>.scale"
   } else if (!s.qparams.scale.empty()) {
@@ -65,7 +69,8 @@ Site site_from_json(const json& j) {
   s.tied_to = j.value("tied_to", -1);
   s.rule = j.value("rule", -1);
   s.qparams.dtype = dtype_from_name(j.at("dtype").get<std::string>());
-  s.spec.bitwidth = bitwidth(s.qparams.dtype);
+  s.spec.bitwidth = j.value("bits", bitwidth(s.qparams.dtype));
+  s.spec.block_size = j.value("block_size", 0);
   s.spec.symmetric = j.value("symmetric", true);
   if (j.contains("observer")) s.spec.observer = observer_from_name(j.at("observer"));
   s.spec.percentile = j.value("percentile", s.spec.percentile);

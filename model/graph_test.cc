@@ -41,6 +41,7 @@ Recipe with_rules(const char* rules) {
 std::vector<Recipe> all_recipes() {
   std::vector<Recipe> recipes;
   for (const auto& entry : std::filesystem::directory_iterator(QNPU_SOURCE_DIR "/recipes")) {
+    if (entry.path().stem().string().ends_with("w4a4")) continue;  // no 4-bit activations yet
     recipes.push_back(load_recipe(entry.path()));
   }
   return recipes;
@@ -192,6 +193,34 @@ TEST(Graph, RecipesThatCannotBeAreRefused) {
               HasSubstr("8 or 16 bits only"));
   EXPECT_THAT(error_of(with_rules(R"([{"match": "lm_head.in", "bitwidth": 4}])")),
               HasSubstr("8 or 16 bits only"));
+}
+
+TEST(Graph, BlocksAreStoredAsBytesOfFourBits) {
+  const Graph graph =
+      build_graph(tiny_config("llama"),
+                  with_rules(R"([{"match": "*_proj.weight", "bitwidth": 4, "block_size": 32},
+                     {"match": "layers.1.mlp.down_proj.weight", "bitwidth": 8, "block_size": 0}])"));
+  const json j = graph_to_json(graph);
+  for (const Graph& g : {graph, graph_from_json(j)}) {
+    const Site& q = g.site(g.find_site("layers.1.self_attn.q_proj.weight"));
+    EXPECT_EQ(q.qparams.dtype, DType::kS8);
+    EXPECT_EQ(q.spec.bitwidth, 4);
+    EXPECT_EQ(q.spec.block_size, 32);
+    const Site& down = g.site(g.find_site("layers.1.mlp.down_proj.weight"));
+    EXPECT_EQ(down.spec.bitwidth, 8);
+    EXPECT_EQ(down.spec.block_size, 0);
+  }
+}
+
+TEST(Graph, BlocksThatCannotBeAreRefused) {
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "*_proj.weight", "block_size": 32}])")),
+              AllOf(HasSubstr("q_proj.weight"), HasSubstr("of 8 bits; only 4-bit")));
+  EXPECT_THAT(
+      error_of(with_rules(R"([{"match": "*_proj.weight", "bitwidth": 4, "block_size": 24}])")),
+      HasSubstr("blocks of 24 do not divide the 64 inputs"));
+  EXPECT_THAT(
+      error_of(with_rules(R"([{"match": "lm_head.weight", "bitwidth": 4, "block_size": 32}])")),
+      AllOf(HasSubstr("lm_head.weight"), HasSubstr("only *_proj.weight")));
 }
 
 TEST(Graph, JsonRoundTrip) {

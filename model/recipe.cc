@@ -34,7 +34,7 @@ int apply_rules(const Recipe& recipe, const std::string& site, QuantSpec& spec,
     if (rule.symmetric >= 0) spec.symmetric = rule.symmetric == 1;
     if (rule.observer >= 0) spec.observer = static_cast<Observer>(rule.observer);
     if (rule.percentile != 0.0) spec.percentile = rule.percentile;
-    if (rule.block_size != 0) spec.block_size = rule.block_size;
+    if (rule.block_size >= 0) spec.block_size = rule.block_size;
   }
   return decided;
 }

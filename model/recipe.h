@@ -47,7 +47,7 @@ struct Rule {
   int symmetric = -1;       // -1: not set
   int observer = -1;        // -1: not set, else an Observer
   double percentile = 0.0;  // 0: not set
-  int block_size = 0;       // 0: not set
+  int block_size = -1;      // -1: not set, 0: per channel
 };
 
 // Attention-sink tokens, found automatically, whose K and V are constants of the artifact.

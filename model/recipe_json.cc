@@ -224,7 +224,13 @@ Rule rule_from_json(const json& j, const std::string& where) {
     }
     rule.percentile = p->get<double>();
   }
-  reader.number("block_size", rule.block_size, 8, 1024);
+  if (const json* size = reader.find("block_size")) {
+    if (!size->is_number_integer() || (*size != 0 && (*size < 8 || *size > 1024))) {
+      fail("{}: 'block_size' must be an integer from 8 to 1024, or 0 (none), not {}", where,
+           size->dump());
+    }
+    rule.block_size = size->get<int>();
+  }
   reader.refuse_unknown_keys();
   return rule;
 }
@@ -235,7 +241,7 @@ json rule_to_json(const Rule& rule) {
   if (rule.symmetric >= 0) j["symmetric"] = rule.symmetric == 1;
   if (rule.observer >= 0) j["observer"] = kObservers[rule.observer];
   if (rule.percentile != 0.0) j["percentile"] = rule.percentile;
-  if (rule.block_size != 0) j["block_size"] = rule.block_size;
+  if (rule.block_size >= 0) j["block_size"] = rule.block_size;
   return j;
 }
 

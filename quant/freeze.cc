@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "model/artifact.h"
+#include "quant/block_weights.h"
 #include "quant/freeze_laws.h"
 #include "quant/freeze_linear.h"
 #include "quant/observer.h"
@@ -133,7 +134,7 @@ class Freezer {
       signal += static_cast<double>(from[i]) * from[i];
       noise += (from[i] - scale * q[i]) * (from[i] - scale * q[i]);
     }
-    reports_[table.name] = {16, power_ratio_db(signal, noise)};
+    reports_[table.name] = {16, 0, power_ratio_db(signal, noise)};
     store_.add(table.name, "I16", values.sizes().vec(), q);
   }
 
@@ -174,21 +175,32 @@ class Freezer {
     linear.x_scale = scale_of(graph_, node.in[0]);
     linear.y_scale = scale_of(graph_, node.out);
     linear.scale = w.qparams.scale;
-    if (linear.scale.empty()) {
-      linear.scale.resize(static_cast<size_t>(w.rows));
+    choose_weight_scales(w, linear);
+    store_linear(node, w, linear);
+  }
+
+  // Scales of blocks, and those of channels unless they are given.
+  static void choose_weight_scales(const Site& w, LinearToFreeze& linear) {
+    const bool given = !linear.scale.empty();
+    linear.scale.resize(static_cast<size_t>(w.rows));
+    linear.block_size = w.spec.block_size;
+    if (linear.block_size != 0) {
+      linear.blocks.resize(static_cast<size_t>(w.rows * (w.cols / linear.block_size)));
+      block_scales(linear.weight, w.spec, w.rotated, linear.blocks.data());
+      if (!given) channel_scales(linear.blocks, linear.scale);
+    } else if (!given) {
       weight_scales(linear.weight, w.spec, w.rotated, linear.scale.data());
     }
-    store_linear(node, w, linear);
   }
 
   void store_linear(const Node& node, Site& w, const LinearToFreeze& linear) {
     FrozenLinear frozen = freeze_linear(linear);
     const int64_t n = w.rows;
     reports_[w.name] = {
-        linear.weight_bits,
+        linear.weight_bits, linear.block_size,
         power_ratio_db(sum_of_squares(linear.weight),
                        weight_error(linear.weight, frozen.scale.data(), frozen.q.data()))};
-    if (linear.weight_bits == 4) {
+    if (w.qparams.dtype == DType::kS4) {
       store_.add(w.name, "U8", {n, w.cols / 2}, pack_nibbles(frozen.q));
     } else {
       store_.add(w.name, "I8", {n, w.cols}, frozen.q);

@@ -25,6 +25,7 @@ struct FreezeOptions {
 // What rounding did to one weight or table.
 struct WeightReport {
   int bits = 0;
+  int block_size = 0;  // 0: none
   double sqnr = 0.0;
 };
 using WeightReports = std::map<std::string, WeightReport>;  // by site name

@@ -7,6 +7,7 @@
 
 #include "base/law.h"
 #include "base/status.h"
+#include "quant/block_weights.h"
 
 namespace qnpu {
 namespace {
@@ -89,7 +90,12 @@ FrozenLinear freeze_linear(const LinearToFreeze& linear) {
   } catch (const Error& error) {
     fail("linear '{}': {}", linear.name, error.what());
   }
-  round_weights(linear.weight, out.scale.data(), linear.weight_bits, out.q.data());
+  if (linear.block_size != 0) {
+    round_block_weights(linear.weight, linear.block_size, linear.blocks.data(), out.scale.data(),
+                        out.q.data());
+  } else {
+    round_weights(linear.weight, out.scale.data(), linear.weight_bits, out.q.data());
+  }
   for (int64_t n = 0; n < rows; ++n) finish_row(linear, n, out);
   return out;
 }

@@ -35,7 +35,9 @@ nlohmann::json site_report(const Graph& graph, const std::vector<SiteStatistics>
 nlohmann::json weight_report(const WeightReports& weights) {
   nlohmann::json list = nlohmann::json::array();
   for (const auto& [name, report] : weights) {
-    list.push_back({{"name", name}, {"bits", report.bits}, {"sqnr", report.sqnr}});
+    nlohmann::json entry = {{"name", name}, {"bits", report.bits}, {"sqnr", report.sqnr}};
+    if (report.block_size != 0) entry["block_size"] = report.block_size;
+    list.push_back(std::move(entry));
   }
   return list;
 }

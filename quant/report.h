@@ -3,7 +3,7 @@
 //
 //   {"recipe", "seed", "calibration": {"source": "file" | "sampled", "windows", "length"},
 //    "sites":   [{"name", "dtype", "scale", "zero_point", "min", "max", "mean", "sigma", "sqnr"}],
-//    "weights": [{"name", "bits", "sqnr"}]}
+//    "weights": [{"name", "bits", "block_size" (if there are blocks), "sqnr"}]}
 //
 // A site's min, max, mean and sigma are those of all sites tied to it; `sqnr` (dB) is that of
 // rounding the observed values to the site's own grid, the noise of earlier sites not counted.

@@ -47,6 +47,7 @@ void fill_numbers(SiteRow& row) {
   row.scale = *std::max_element(q.scale.begin(), q.scale.end());
   row.zero_point = q.zero_point.empty() ? 0 : q.zero_point[0];
   IntegerRange range = integer_range(q.dtype);
+  if (row.site->spec.block_size != 0) range.qmax = 7 * 16;  // of 4 bits times a multiplier
   if (row.site->role == Role::kWeight) range.qmin = -range.qmax;
   row.low = *row.scale * (range.qmin - row.zero_point);
   row.high = *row.scale * (range.qmax - row.zero_point);
@@ -54,6 +55,11 @@ void fill_numbers(SiteRow& row) {
 
 std::string number_text(const std::optional<double>& value) {
   return value ? fmt::format("{:.4g}", *value) : "";
+}
+
+std::string blocks_text(const Site& site) {
+  if (site.spec.block_size == 0) return "";
+  return fmt::format(", {} bits, blocks of {}", site.spec.bitwidth, site.spec.block_size);
 }
 
 }  // namespace
@@ -88,7 +94,7 @@ void print_site_rows(const std::vector<SiteRow>& rows) {
                chosen ? fmt::format("{:.4g}", row.low) : "",
                chosen ? fmt::format("{:.4g}", row.high) : "",
                row.sqnr ? fmt::format("{:.1f}", *row.sqnr) : "",
-               row.rule.empty() ? "default" : row.rule, row.range_from);
+               row.rule.empty() ? "default" : row.rule, row.range_from + blocks_text(*row.site));
   }
 }
 
@@ -98,6 +104,7 @@ json to_json(const std::vector<SiteRow>& rows) {
     json entry = {{"name", row.site->name},
                   {"role", role_name(row.site->role)},
                   {"dtype", dtype_name(row.site->qparams.dtype)},
+                  {"bits", row.site->spec.bitwidth},
                   {"range_from", row.range_from},
                   {"rule", row.rule.empty() ? json("default") : json(row.rule)}};
     if (row.scale) {
@@ -106,6 +113,7 @@ json to_json(const std::vector<SiteRow>& rows) {
                     {"low", row.low},
                     {"high", row.high}});
     }
+    if (row.site->spec.block_size != 0) entry["block_size"] = row.site->spec.block_size;
     if (row.sqnr) entry["sqnr"] = *row.sqnr;
     list.push_back(std::move(entry));
   }
