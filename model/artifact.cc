@@ -132,6 +132,23 @@ bool is_artifact(const std::filesystem::path& folder) {
   return std::filesystem::is_regular_file(folder / kGraphFile, ignored);
 }
 
+std::string simulated_only(const Artifact& artifact) {
+  if (artifact.manifest.value("deployable", true)) return "";
+  const nlohmann::json online = artifact.manifest.value("online", nlohmann::json::object());
+  std::vector<std::string> reasons;
+  for (const char* rotation : {"r3", "r4"}) {
+    if (online.value(rotation, "none") != "none") {
+      reasons.push_back(fmt::format("rotates activations at run time ({})",
+                                    rotation == std::string("r3") ? "R3" : "R4"));
+    }
+  }
+  if (online.value("dynamic_activations", false)) {
+    reasons.emplace_back("finds the scales of activations at run time");
+  }
+  if (reasons.empty()) reasons.emplace_back("asks for more than static integers");
+  return fmt::format("{}", fmt::join(reasons, " and "));
+}
+
 std::shared_ptr<const Artifact> load_artifact(const std::filesystem::path& folder) {
   if (!is_artifact(folder)) {
     fail("{} holds no {}: give a folder that `qnpu quantize` made", folder.string(), kGraphFile);

@@ -46,6 +46,10 @@ struct TensorSpec {
 // All of them, in node order; tables that several nodes share come once.
 std::vector<TensorSpec> required_tensors(const Graph& graph, int positions);
 
+// Why the artifact can only be simulated in float: what its recipe does at run time, as the end of
+// a sentence about it ("rotates ..."). Empty for every artifact that the integer runtime can run.
+std::string simulated_only(const Artifact& artifact);
+
 bool is_artifact(const std::filesystem::path& folder);  // has a graph.json
 
 // Maps and checks everything: version, checksums of all tensors, presence, type and shape of what

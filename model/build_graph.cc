@@ -22,6 +22,8 @@ class Builder {
     graph_.config = config;
     r1_ = recipe.r1 != Rotation::kNone;
     r2_ = recipe.r2 != Rotation::kNone;
+    r3_ = recipe.r3 != Rotation::kNone;
+    r4_ = recipe.r4 != Rotation::kNone;
   }
 
   Graph build() {
@@ -236,7 +238,7 @@ class Builder {
         node(Op::kRopeMul, name + ".cos", {x}, activation16(name + ".cos", cols), cos_, heads);
     const int b =
         node(Op::kRopeMul, name + ".sin", {half}, activation16(name + ".sin", cols), sin_, heads);
-    return node(Op::kAdd, name, {a, b}, activation16(name + ".out", cols));
+    return node(Op::kAdd, name, {a, b}, activation16(name + ".out", cols, r3_));
   }
 
   // Projection, (norm per head), RoPE: [T, heads * hd] in 16 bits.
@@ -261,7 +263,7 @@ class Builder {
   int keys(int x) {
     const int wide = query_or_key(x, "k", c_.num_kv_heads);
     const int cols = at(wide).cols;
-    const int keys = activation(in_layer("self_attn.k_rope.out8"), cols, 8, {8});
+    const int keys = activation(in_layer("self_attn.k_rope.out8"), cols, 8, {8}, r3_);
     return append(narrow(wide, keys), "k_cache", Role::kKCache);
   }
 
@@ -320,7 +322,7 @@ class Builder {
   int gated(int gate, int up) {
     const std::string name = in_layer("mlp.silu");
     const int cols = c_.mlp_size(layer_);
-    const int x = activation(in_layer("mlp.down_proj.in"), cols, 8, {8, 16});
+    const int x = activation(in_layer("mlp.down_proj.in"), cols, 8, {8, 16}, r4_);
     const int inner = std::max(bits(gate), bits(x));
     Site silu;
     silu.name = name + ".out";
@@ -335,7 +337,7 @@ class Builder {
     }
     node(Op::kSilu, name, {gate}, activated);
     if (width == bits(x)) return node(Op::kMul, in_layer("mlp.mul"), {activated, up}, x);
-    const int wide = activation16(in_layer("mlp.mul.out"), cols);
+    const int wide = activation16(in_layer("mlp.mul.out"), cols, r4_);
     node(Op::kMul, in_layer("mlp.mul"), {activated, up}, wide);
     return narrow(wide, x);
   }
@@ -346,7 +348,7 @@ class Builder {
     const int gate = layer_linear("mlp.gate_proj", x, width, false, r1_);
     const int up = layer_linear("mlp.up_proj", x, width, false, r1_);
     const int inner = gated(gate, up);
-    const int down = layer_linear("mlp.down_proj", inner, c_.hidden_size, false, r1_, r1_);
+    const int down = layer_linear("mlp.down_proj", inner, c_.hidden_size, false, r1_ || r4_, r1_);
     return residual_add(hidden, down, "mlp.residual");
   }
 
@@ -362,7 +364,7 @@ class Builder {
   const Recipe& recipe_;
   std::vector<bool> used_;
   Graph graph_;
-  bool r1_ = false, r2_ = false;
+  bool r1_ = false, r2_ = false, r3_ = false, r4_ = false;
   int layer_ = -1;
   int cos_ = -1, sin_ = -1;
 };

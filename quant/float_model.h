@@ -21,12 +21,17 @@ struct Prefix {
   std::map<std::string, torch::Tensor> rows;  // by name of the cache site: [P, cols] fp32
 };
 
+// Orthogonal matrices [n, n] by which rows (or each part of n channels of a row) that a node
+// computes are multiplied at run time, by the node's name. Nothing deployable has any (online.h).
+using OnlineRotations = std::map<std::string, torch::Tensor>;
+
 struct FloatModel {
   ModelConfig config;
   std::map<std::string, torch::Tensor>
       weights;                   // fp32; lm_head.weight shares the embedding if tied
   double attention_scale = 1.0;  // scores = attention_scale * q . k; 1 once folded into q
   Prefix prefix;                 // values in the basis of the weights
+  OnlineRotations online;
 };
 
 // Reads config.json and the safetensors. Error: missing or extra-shaped tensor, NaN or infinity,

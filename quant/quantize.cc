@@ -14,10 +14,13 @@
 #include "quant/channel_maxima.h"
 #include "quant/freeze.h"
 #include "quant/layerwise.h"
+#include "quant/online.h"
 #include "quant/prefix.h"
 #include "quant/ranges.h"
 #include "quant/report.h"
 #include "quant/sample_text.h"
+#include "quant/sensitivity.h"
+#include "quant/smooth.h"
 #include "quant/split.h"
 
 #ifdef __GLIBC__
@@ -111,21 +114,44 @@ class Quantizer {
  private:
   // What may be wrong with recipe and text shows before the long work begins.
   void make_artifact(const fs::path& folder) {
-    Graph graph = build_graph(load_config(o_.model / "config.json"), o_.recipe);
+    Graph graph = build_graph(load_config(o_.model / "config.json"), recipe_);
+    check_steps(graph);
     const Tokenizer tokenizer = Tokenizer::load(o_.model);
     std::vector<Window> windows = calibration_windows(tokenizer);
     FloatModel model = load();
     fold_norms(model);
     if (windows.empty())
       windows = cut(tokenizer, sampled_text(model, graph, tokenizer, folder), o_.samples);
-    if (o_.recipe.prefix) find_prefix_of(model, graph, tokenizer, windows);
-    if (o_.recipe.split) split(model, graph, windows);
+    if (recipe_.prefix) find_prefix_of(model, graph, tokenizer, windows);
+    if (recipe_.smooth) smooth_channels(model, graph, windows);
+    if (recipe_.split) split(model, graph, windows);
     turn(model);
+    rotate_online(model, graph, recipe_);
+    if (recipe_.sensitivity) widen(model, graph, windows);
     const std::vector<SiteStatistics> stats = observe(model, graph, windows);
     assign_ranges(graph, stats);
-    if (o_.recipe.gptq) round(model, graph, windows);
+    if (recipe_.gptq) round(model, graph, windows);
     write_report(folder, graph, stats, freeze_into(folder, model, graph));
     copy_tokenizer(folder);
+  }
+
+  // Steps that exclude each other.
+  void check_steps(const Graph& graph) const {
+    if (recipe_.smooth && recipe_.r1 != Rotation::kNone) {
+      fail(
+          "recipe '{}': smooth divides by the norms' weights, but with R1 there is a rotation "
+          "between a norm and its linears; leave out one of the two",
+          recipe_.name);
+    }
+    const bool blocks = std::any_of(graph.sites.begin(), graph.sites.end(),
+                                    [](const Site& site) { return site.spec.block_size != 0; });
+    if (recipe_.gptq && blocks) {
+      fail(
+          "recipe '{}': gptq rounds weights with one scale per channel, and a rule asks for a "
+          "block_size; leave out one of the two",
+          recipe_.name);
+    }
+    online_rotations(graph, recipe_);  // is there a matrix of each size?
   }
 
   // Tokens that a text begins with, and that stand between the documents of a collection.
@@ -184,7 +210,7 @@ class Quantizer {
     const Stopwatch watch(seconds_["prefix"]);
     report("prefix", 0, 1);
     prefix_ =
-        find_prefix(model, graph, few(windows, 8, 128), first_tokens(tokenizer), *o_.recipe.prefix,
+        find_prefix(model, graph, few(windows, 8, 128), first_tokens(tokenizer), *recipe_.prefix,
                     [&](int done, int total) { report("prefix", done, total); });
     model.prefix = prefix_.prefix;
   }
@@ -204,6 +230,24 @@ class Quantizer {
     return model;
   }
 
+  void smooth_channels(FloatModel& model, const Graph& graph, const std::vector<Window>& windows) {
+    const Stopwatch watch(seconds_["smooth"]);
+    const auto maxima = channel_maxima(model, graph, few(windows, 8, 1024), smooth_sites(graph),
+                                       [&](int done, int total) { report("smooth", done, total); });
+    smooth(model, graph, maxima, *recipe_.smooth);
+    return_free_memory();
+  }
+
+  // The most sensitive inputs of down_proj get 16 bits.
+  void widen(const FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
+    const Stopwatch watch(seconds_["sensitivity"]);
+    sensitivity_ =
+        measure_sensitivity(model, graph, few(windows, 4, 2048), *recipe_.sensitivity,
+                            [&](int done, int total) { report("sensitivity", done, total); });
+    widen_sensitive(recipe_, sensitivity_);
+    graph = build_graph(model.config, recipe_);
+  }
+
   // Outlier channels of down_proj's inputs; the graph is that of the wider model.
   void split(FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
     const Stopwatch watch(seconds_["split"]);
@@ -214,23 +258,23 @@ class Quantizer {
     const auto maxima = channel_maxima(model, graph, few(windows, 8, 1024), sites,
                                        [&](int done, int total) { report("split", done, total); });
     for (int layer = 0; layer < model.config.num_layers; ++layer) {
-      split_mlp(model, layer, plan_split(maxima.at(sites[layer]), *o_.recipe.split));
+      split_mlp(model, layer, plan_split(maxima.at(sites[layer]), *recipe_.split));
     }
-    graph = build_graph(model.config, o_.recipe);
+    graph = build_graph(model.config, recipe_);
     return_free_memory();
   }
 
   void round(FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
     const Stopwatch watch(seconds_["round"]);
     report("round", 0, 1);
-    rounding_ = round_layerwise(model, graph, windows, *o_.recipe.gptq,
+    rounding_ = round_layerwise(model, graph, windows, *recipe_.gptq,
                                 [&](int done, int total) { report("round", done, total); });
   }
 
   void turn(FloatModel& model) {
     report("rotate", 0, 1);
     const Stopwatch watch(seconds_["rotate"]);
-    rotate(model, o_.recipe.r1, o_.recipe.r2, o_.seed);
+    rotate(model, recipe_.r1, recipe_.r2, o_.seed);
     return_free_memory();
   }
 
@@ -267,24 +311,34 @@ class Quantizer {
 
   WeightReports freeze_into(const fs::path& folder, const FloatModel& model, Graph& graph) {
     const Stopwatch watch(seconds_["freeze"]);
-    const bool rotated = o_.recipe.r1 != Rotation::kNone || o_.recipe.r2 != Rotation::kNone;
+    const bool rotated = recipe_.r1 != Rotation::kNone || recipe_.r2 != Rotation::kNone;
     FreezeOptions options;
     options.max_positions = o_.max_positions;
     options.progress = [&](int done, int total) { report("freeze", done, total); };
-    const nlohmann::json manifest = {
-        {"recipe", to_json(o_.recipe)}, {"rotated", rotated}, {"seed", o_.seed}};
+    nlohmann::json manifest = {
+        {"recipe", to_json(recipe_)}, {"rotated", rotated}, {"seed", o_.seed}};
+    if (!recipe_.deployable()) {
+      manifest["deployable"] = false;
+      manifest["online"] = {{"r3", rotation_name(recipe_.r3)},
+                            {"r4", rotation_name(recipe_.r4)},
+                            {"dynamic_activations", recipe_.dynamic_activations}};
+    }
     return freeze(model, graph, folder, manifest, options);
   }
 
   void write_report(const fs::path& folder, const Graph& graph,
                     const std::vector<SiteStatistics>& stats, const WeightReports& weights) const {
     const char* source = o_.calibration.empty() ? "sampled" : "file";
-    write_json(folder / "report.json",
-               {{"recipe", o_.recipe.name},
-                {"seed", o_.seed},
-                {"calibration", {{"source", source}, {"windows", windows_}, {"length", o_.length}}},
-                {"sites", site_report(graph, stats)},
-                {"weights", weight_report(weights)}});
+    nlohmann::json report = {
+        {"recipe", recipe_.name},
+        {"seed", o_.seed},
+        {"calibration", {{"source", source}, {"windows", windows_}, {"length", o_.length}}},
+        {"sites", site_report(graph, stats)},
+        {"weights", weight_report(weights)}};
+    if (recipe_.sensitivity) {
+      report["sensitivity"] = {{"ratios", sensitivity_.ratio}, {"layers", sensitivity_.chosen}};
+    }
+    write_json(folder / "report.json", report);
   }
 
   void copy_tokenizer(const fs::path& folder) const {
@@ -294,10 +348,12 @@ class Quantizer {
   }
 
   const QuantizeOptions& o_;
+  Recipe recipe_ = o_.recipe;  // with the rules that sensitivity adds
   std::map<std::string, double> seconds_;
   int windows_ = 0;
   PrefixSearch prefix_;
   RoundingReports rounding_;
+  Sensitivity sensitivity_;
 };
 
 }  // namespace

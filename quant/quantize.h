@@ -21,8 +21,9 @@ struct QuantizeOptions {
   uint64_t seed = 0;
   std::filesystem::path out;  // the artifact; replaced, if there is one, when all is done
   int max_positions = 8192;   // longest context of the artifact, at most the model's own
-  // Called often, from one thread. `step` is "load", "sample", "prefix", "split",
-  // "rotate", "calibrate", "round" or "freeze".
+  // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "split",
+  // "rotate", "sensitivity", "calibrate", "round" or "freeze", in this order, those that the recipe
+  // has.
   // May throw, to stop: what was begun is then removed.
   std::function<void(const std::string& step, int done, int total)> progress;
 };

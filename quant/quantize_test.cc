@@ -146,6 +146,75 @@ TEST(Quantize, SameInputsGiveTheSameBytes) {
             read_file(folder.path() / "c" / "calibration.txt"));
 }
 
+TEST(Quantize, BlocksAreFourBitsInBytes) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+  options.recipe = recipe_of("executorch-w4a16-block");
+  quantize(options);
+  const auto artifact = load_artifact(options.out);
+  const std::string name = "layers.1.mlp.gate_proj.weight";
+  const auto q = artifact->tensors.at(name).as<int8_t>();
+  EXPECT_LE(*std::max_element(q.begin(), q.end()), 112);
+  EXPECT_GT(*std::max_element(q.begin(), q.end()), 7);
+  const nlohmann::json report = read_json(options.out / "report.json");
+  for (const auto& weight : report["weights"]) {
+    if (weight["name"] != name) continue;
+    EXPECT_EQ(weight["bits"], 4);
+    EXPECT_EQ(weight["block_size"], 32);
+    const float* w = nullptr;
+    const FloatModel model = load_float_model(options.model);
+    FloatModel folded = model;
+    fold_norms(folded);
+    w = folded.weights.at(name).data_ptr<float>();
+    const auto scale = artifact->tensors.at(name + ".scale").as<float>();
+    double signal = 0.0;
+    double noise = 0.0;
+    for (size_t i = 0; i < q.size(); ++i) {
+      const double error = w[i] - double{scale[i / 64]} * q[i];
+      signal += double{w[i]} * w[i];
+      noise += error * error;
+    }
+    EXPECT_NEAR(weight["sqnr"], 10 * std::log10(signal / noise), 1e-3);
+  }
+}
+
+TEST(Quantize, SmoothMakesRangesNarrower) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+  const auto scales = [&](const char* recipe) {
+    options.recipe = recipe_of(recipe);
+    quantize(options);
+    const auto artifact = load_artifact(options.out);
+    return std::pair(artifact->graph,
+                     artifact->tensors.at("layers.0.input_layernorm.weight").as<int16_t>()[0]);
+  };
+  const auto plain = scales("rtn-w8a8");
+  const auto smoothed = scales("smoothquant-w8a8");
+  const int site = plain.first.find_site("layers.1.self_attn.qkv_proj.in");
+  EXPECT_NE(plain.first.site(site).qparams.scale, smoothed.first.site(site).qparams.scale);
+  EXPECT_EQ(plain.second, 32767);  // gamma is one everywhere
+}
+
+TEST(Quantize, SensitivityWidensTheChosenLayers) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+  options.recipe.sensitivity = SensitivitySpec{0.5};
+  quantize(options);
+  const nlohmann::json chosen = read_json(options.out / "report.json")["sensitivity"];
+  ASSERT_EQ(chosen["ratios"].size(), 2u);
+  ASSERT_EQ(chosen["layers"].size(), 1u);
+  const auto artifact = load_artifact(options.out);
+  for (int layer : {0, 1}) {
+    const std::string name = fmt::format("layers.{}.mlp.down_proj.in", layer);
+    const Site& site = artifact->graph.site(artifact->graph.find_site(name));
+    const bool wide = chosen["layers"][0] == layer;
+    EXPECT_EQ(site.qparams.dtype, wide ? DType::kS16 : DType::kS8);
+    EXPECT_EQ(chosen["ratios"][layer] >= chosen["ratios"][1 - layer], wide);
+    const Recipe recipe = recipe_from_json(artifact->manifest["recipe"], "");
+    if (wide) EXPECT_EQ(recipe.rules.at(site.rule).match, name);
+  }
+}
+
 TEST(Quantize, StopLeavesNothingBehind) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
@@ -184,6 +253,13 @@ TEST(Quantize, BadInputsAreNamed) {
     o.recipe.rules.push_back({.match = "embed_tokens.weight", .bitwidth = 4});
   };
   EXPECT_THAT(error_with(wrong_width), HasSubstr("embed_tokens.weight"));
+  const auto smooth_and_r1 = [](QuantizeOptions& o) { o.recipe.smooth.emplace(); };
+  EXPECT_THAT(error_with(smooth_and_r1), AllOf(HasSubstr("smooth"), HasSubstr("R1")));
+  const auto gptq_in_blocks = [](QuantizeOptions& o) {
+    o.recipe = recipe_of("executorch-w4a16-block");
+    o.recipe.gptq.emplace();
+  };
+  EXPECT_THAT(error_with(gptq_in_blocks), AllOf(HasSubstr("gptq"), HasSubstr("block_size")));
   EXPECT_THAT(error_with([](QuantizeOptions& o) { o.length = 1 << 24; }), HasSubstr("token"));
   EXPECT_NE(error_with([](QuantizeOptions& o) { o.model = "/nowhere"; }), "");
 }

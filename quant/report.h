@@ -3,7 +3,8 @@
 //
 //   {"recipe", "seed", "calibration": {"source": "file" | "sampled", "windows", "length"},
 //    "sites":   [{"name", "dtype", "scale", "zero_point", "min", "max", "mean", "sigma", "sqnr"}],
-//    "weights": [{"name", "bits", "block_size" (if there are blocks), "sqnr"}]}
+//    "weights": [{"name", "bits", "block_size" (if there are blocks), "sqnr"}],
+//    "sensitivity": {"ratios": by layer, "layers": those that got 16 bits} (if the recipe has it)}
 //
 // A site's min, max, mean and sigma are those of all sites tied to it; `sqnr` (dB) is that of
 // rounding the observed values to the site's own grid, the noise of earlier sites not counted.

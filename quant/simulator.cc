@@ -57,11 +57,16 @@ Simulator::Simulator(const FloatModel& model, const Graph& graph, torch::ScalarT
     : model_(model),
       graph_(graph),
       dtype_(dtype),
+      online_(graph.nodes.size()),
       last_use_(last_uses(graph)),
       head_(last_linear(graph)),
       caches_(graph.sites.size()) {
   for (const auto& [name, tensor] : model.weights) {
     if (tensor.scalar_type() != dtype_) weights_[name] = tensor.to(dtype_);
+  }
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto found = model.online.find(graph.nodes[i].name);
+    if (found != model.online.end()) online_[i] = found->second.to(dtype_);
   }
   set_prefix(model.prefix.rows);
 }
@@ -153,7 +158,7 @@ void Simulator::advance(int begin, int end, Values& values, const SiteHook& hook
     } else if (node.op == Op::kAppend) {
       values[node.out] = append(node, values[node.in[0]], hook);
     } else {
-      const torch::Tensor out = evaluate(node, values, {0, node.heads});
+      const torch::Tensor out = turned(i, evaluate(node, values, {0, node.heads}));
       values[node.out] = hook ? hook(node.out, out) : out;
     }
     for (int done = first; done <= i; ++done) {
@@ -194,6 +199,13 @@ torch::Tensor Simulator::attend(int begin, int end, Heads heads, Values& values,
     if (graph_.site(in).role == Role::kScores) values[in] = torch::Tensor();
   }
   return evaluate(graph_.nodes[end], values, heads);
+}
+
+// Each part of n channels times the node's online rotation [n, n], if it has one.
+torch::Tensor Simulator::turned(int node, const torch::Tensor& value) const {
+  const torch::Tensor& rotation = online_[node];
+  if (!rotation.defined()) return value;
+  return torch::matmul(value.unflatten(-1, {-1, rotation.size(0)}), rotation).flatten(-2);
 }
 
 torch::Tensor Simulator::evaluate(const Node& node, const Values& values, Heads heads) const {

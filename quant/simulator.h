@@ -80,6 +80,7 @@ class Simulator {
   void check_tokens(const torch::Tensor& tokens) const;
   int attention(int begin, Values& values, const SiteHook& hook);
   torch::Tensor attend(int begin, int end, Heads heads, Values& values, const SiteHook& hook);
+  torch::Tensor turned(int node, const torch::Tensor& value) const;
   torch::Tensor evaluate(const Node& node, const Values& values, Heads heads) const;
   torch::Tensor append(const Node& node, const torch::Tensor& rows, const SiteHook& hook);
   torch::Tensor first_rows(int site, int64_t batch, const SiteHook& hook) const;
@@ -98,6 +99,7 @@ class Simulator {
   torch::ScalarType dtype_;                       // of weights and values
   std::map<std::string, torch::Tensor> weights_;  // casts and replacements; others are the model's
   std::map<std::string, torch::Tensor> rope_;     // "rope.cos", "rope.sin" [P, head_dim / 2]
+  std::vector<torch::Tensor> online_;             // by node: a rotation of what it computes
   std::vector<int> last_use_;                     // by site: the last node that reads it
   int head_ = 0;                                  // the lm_head node
   std::vector<torch::Tensor> prefix_;             // by site index: [P, cols]; undefined: none

@@ -65,6 +65,15 @@ int cache_capacity(int context) {
   return capacity % 1024 == 0 ? capacity + 64 : capacity;
 }
 
+void check_deployable(const Artifact& artifact) {
+  const std::string reason = simulated_only(artifact);
+  if (reason.empty()) return;
+  fail(
+      "{} {}, which a static integer graph cannot: it can only be simulated in float, as `qnpu "
+      "eval` does",
+      artifact.folder.string(), reason);
+}
+
 enum class Rows { kNone, kLast, kAll };
 
 }  // namespace
@@ -96,6 +105,7 @@ struct Session::Impl {
 
 Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& options)
     : artifact(std::move(from)), context(choose_context(*artifact, options.context)) {
+  check_deployable(*artifact);
   if (options.max_rows < 1) fail("walks of {} tokens: it must be at least 1", options.max_rows);
   if (options.threads < 0) fail("{} threads: give 0 (all cores) or more", options.threads);
   const Graph& graph = artifact->graph;

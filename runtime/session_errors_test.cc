@@ -76,6 +76,18 @@ TEST_F(SessionErrorsTest, WrongOptions) {
   EXPECT_EQ(Session(artifact_, {.context = 3}).max_rows(), 3);
 }
 
+TEST_F(SessionErrorsTest, WhatCanOnlyBeSimulatedIsRefused) {
+  auto artifact = std::make_shared<Artifact>(*artifact_);
+  artifact->manifest["deployable"] = false;
+  artifact->manifest["online"] = {
+      {"r3", "hadamard"}, {"r4", "none"}, {"dynamic_activations", true}};
+  EXPECT_THAT(error_of([&] { Session(artifact, {}); }),
+              AllOf(HasSubstr("(R3)"), Not(HasSubstr("R4")), HasSubstr("scales of activations"),
+                    HasSubstr("only be simulated")));
+  artifact->manifest["deployable"] = true;
+  EXPECT_EQ(Session(artifact, {}).context(), 192);
+}
+
 // The whole context can be used, to the last position.
 TEST_F(SessionErrorsTest, ContextCanBeFilled) {
   Session s(artifact_, {.max_rows = 50, .threads = 1});

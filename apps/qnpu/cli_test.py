@@ -142,6 +142,11 @@ class Commands(Case):
         self.assertEqual((weight["dtype"], weight["rule"]), ("s4", "*_proj.weight"))
         self.assertEqual(sites["lm_head.weight"]["rule"], "default")
         self.assertNotIn("scale", weight)
+        plan = ("inspect", "--model", MODEL, "--recipe", "executorch-w4a16-block")
+        sites = {s["name"]: s for s in self.json(*plan)["sites"]}
+        weight = sites["layers.0.mlp.down_proj.weight"]
+        self.assertEqual((weight["bits"], weight["block_size"], weight["dtype"]), (4, 32, "s8"))
+        self.assertIn("4 bits, blocks of 32", run(*plan, "--sites", "*down_proj.weight").stdout)
 
     def test_inspect_needs_something(self):
         self.assert_error(run("inspect"), "--model")
@@ -211,6 +216,27 @@ class Eval(Case):
         command = ("eval", PREFIXED, "--text", TEXT, "--windows", 2, "--length")
         self.assertEqual(self.json(*command, 78)["tokens"], 2 * 77)
         self.assert_error(run(*command, 79), "has 78 positions for text", "--length 78")
+
+    def test_simulated_is_near_the_integer_runtime(self):
+        executed = self.evaluate(self.artifact)
+        simulated = self.evaluate(self.artifact, "--simulate")
+        self.assertEqual((executed["simulated"], simulated["simulated"]), (False, True))
+        self.assertAlmostEqual(simulated["perplexity"], executed["perplexity"],
+                               delta=0.05 * executed["perplexity"])
+        self.assertNotEqual(simulated["perplexity"], executed["perplexity"])
+        self.assert_error(run("eval", self.artifact, "--text", TEXT, "--simulate", "--length",
+                              1 << 20), "positions")
+
+    def test_what_cannot_be_deployed_is_simulated(self):
+        out = self.folder / "online"
+        self.assertEqual(self.quantize(out, recipe="quarot-online-w4a8").returncode, 0)
+        values = self.evaluate(out, "--against", MODEL)
+        self.assertTrue(values["simulated"])
+        self.assertLess(values["kl_divergence"], 1)
+        text = run("eval", out, "--text", TEXT, "--length", 128, "--windows", 1)
+        self.assertIn("simulated", text.stdout)
+        self.assert_error(run("generate", out, "--prompt", "A"), out, "R3", "R4", "simulated")
+        self.assertIn("simulated only", run("inspect", out).stdout)
 
     def test_stored_logits_of_something_else(self):
         stored = self.folder / "stored.safetensors"

@@ -28,6 +28,7 @@ struct Options {
   int limit = 0;
   std::string dtype = "fp32";
   int threads = 0;
+  bool simulate = false;
   bool json = false;
 };
 
@@ -40,7 +41,10 @@ void check_model(const fs::path& folder) {
 LogitsSource model_source(const fs::path& folder, int context, const Options& options) {
   check_model(folder);
   if (!is_artifact(folder)) return float_source(folder, options.dtype, options.threads);
-  return artifact_source(load_artifact(folder), context, options.threads);
+  const auto artifact = load_artifact(folder);
+  const bool simulate = options.simulate || !simulated_only(*artifact).empty();
+  if (simulate) return simulated_source(artifact, options.threads);
+  return artifact_source(artifact, context, options.threads);
 }
 
 void check_window_fits(const LogitsSource& source, int length) {
@@ -139,6 +143,7 @@ int longest_sequence(const Options& options, const Inputs& inputs) {
 }
 
 struct Results {
+  bool simulated = false;
   std::optional<Evaluation> text;
   std::vector<ChoiceAccuracy> tasks;
 };
@@ -148,6 +153,7 @@ Results evaluate_inputs(const Options& options, const Inputs& inputs) {
       model_source(options.model, longest_sequence(options, inputs), options);
   Progress progress;
   Results results;
+  results.simulated = tested.simulated;
   std::optional<LogitsWriter> writer;
   if (inputs.windows) {
     check_window_fits(tested, options.length);
@@ -166,6 +172,7 @@ Results evaluate_inputs(const Options& options, const Inputs& inputs) {
 }
 
 void print(const Results& results, const Inputs& inputs) {
+  if (results.simulated) fmt::print("simulated          in float, not by the integer runtime\n");
   if (results.text) print_text(*results.text, *inputs.windows);
   for (size_t i = 0; i < inputs.tasks.size(); ++i) {
     print_task(inputs.tasks[i].name, results.tasks[i]);
@@ -178,6 +185,7 @@ nlohmann::json to_json(const Results& results, const Inputs& inputs, double seco
   for (size_t i = 0; i < inputs.tasks.size(); ++i) {
     json["tasks"][inputs.tasks[i].name] = to_json(results.tasks[i]);
   }
+  json["simulated"] = results.simulated;
   json["seconds"] = seconds;
   return json;
 }
@@ -241,6 +249,8 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--dtype", options->dtype, "Of a checkpoint's matrix products")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
+  command->add_flag("--simulate", options->simulate,
+                    "Artifacts in the float simulator, not by the integer runtime");
   command->add_option("--threads", options->threads, "Default: all cores")
       ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "Print one JSON object on standard output");

@@ -124,6 +124,11 @@ void print_text(const Inspected& inspected, const std::vector<SiteRow>& rows) {
   const Recipe& r = inspected.recipe;
   fmt::print("{:<12} {}: {}\n", "recipe", r.name, r.description);
   fmt::print("{:<12} R1 {}, R2 {}\n", "rotation", rotation_name(r.r1), rotation_name(r.r2));
+  if (!r.deployable()) {
+    fmt::print("{:<12} R3 {}, R4 {}, {} activations: to be simulated only\n", "at run time",
+               rotation_name(r.r3), rotation_name(r.r4),
+               r.dynamic_activations ? "dynamic" : "static");
+  }
   fmt::print("{:<12} {}, {} nodes\n\n", "sites", inspected.graph.sites.size(),
              inspected.graph.nodes.size());
   print_site_rows(rows);

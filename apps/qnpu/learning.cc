@@ -6,6 +6,8 @@
 
 #include "apps/qnpu/program.h"
 #include "base/status.h"
+#include "quant/fake_quant.h"
+#include "quant/online.h"
 #include "quant/quantize.h"
 #include "quant/simulator.h"
 
@@ -17,15 +19,10 @@ void use_threads(int threads) {
   torch::set_num_threads(threads > 0 ? threads : omp_get_max_threads());
 }
 
-// A float model with everything that its simulator refers to.
-struct FloatRunner {
-  FloatRunner(const std::filesystem::path& folder, torch::ScalarType dtype)
-      : model(load_float_model(folder)),
-        graph(build_graph(model.config, Recipe{})),
-        simulator(model, graph, dtype) {
-    simulator.reset();
-    start = simulator.position();
-  }
+// A simulator with everything that it refers to.
+struct Runner {
+  Runner(FloatModel from, Graph of, torch::ScalarType dtype)
+      : model(std::move(from)), graph(std::move(of)), simulator(model, graph, dtype) {}
 
   // The whole window goes through the layers at once, and through the head by rows.
   std::span<const float> rows(std::span<const int32_t> window, int begin, int count) {
@@ -39,28 +36,42 @@ struct FloatRunner {
 
   std::span<const float> resume(std::span<const int32_t> tokens, int keep, bool all_rows) {
     const torch::InferenceMode guard;
-    simulator.truncate(start + keep);
+    simulator.truncate(graph.prefix_length() + keep);
     hidden = forward(tokens.subspan(keep));
     return head(all_rows ? hidden : hidden.slice(0, -1));
   }
 
   torch::Tensor forward(std::span<const int32_t> tokens) {
     const std::vector<int64_t> wide(tokens.begin(), tokens.end());
-    return simulator.forward(torch::tensor(wide).unsqueeze(0)).squeeze(0);
+    return simulator.forward(torch::tensor(wide).unsqueeze(0), hook).squeeze(0);
   }
 
   std::span<const float> head(const torch::Tensor& rows) {
-    logits = simulator.logits(rows).contiguous();
+    logits = simulator.logits(rows, hook).contiguous();
     return {logits.data_ptr<float>(), static_cast<size_t>(logits.numel())};
   }
 
   FloatModel model;
   Graph graph;
   Simulator simulator;
-  int start = 0;         // position of a sequence's first token
+  SiteHook hook;
   torch::Tensor hidden;  // [T, D] of the current window, or of the tokens added last
   torch::Tensor logits;  // [count, V]
 };
+
+LogitsSource source_of(std::shared_ptr<Runner> runner, const std::string& name) {
+  LogitsSource source;
+  source.name = name;
+  source.vocab = runner->graph.config.vocab_size;
+  source.context = runner->graph.config.max_positions - runner->graph.prefix_length();
+  source.resume = [runner](std::span<const int32_t> tokens, int keep, bool all_rows) {
+    return runner->resume(tokens, keep, all_rows);
+  };
+  source.rows = [runner](int, std::span<const int32_t> window, int begin, int count) {
+    return runner->rows(window, begin, count);
+  };
+  return source;
+}
 
 }  // namespace
 
@@ -86,18 +97,24 @@ QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress
 LogitsSource float_source(const std::filesystem::path& folder, const std::string& dtype,
                           int threads) {
   use_threads(threads);
+  FloatModel model = load_float_model(folder);
+  Graph graph = build_graph(model.config, Recipe{});
+  const auto type = dtype == "bf16" ? torch::kBFloat16 : torch::kFloat32;
+  return source_of(std::make_shared<Runner>(std::move(model), std::move(graph), type), folder);
+}
+
+LogitsSource simulated_source(std::shared_ptr<const Artifact> artifact, int threads) {
+  use_threads(threads);
   const auto runner =
-      std::make_shared<FloatRunner>(folder, dtype == "bf16" ? torch::kBFloat16 : torch::kFloat32);
-  LogitsSource source;
-  source.name = folder.string();
-  source.vocab = runner->model.config.vocab_size;
-  source.context = runner->model.config.max_positions - runner->start;
-  source.rows = [runner](int, std::span<const int32_t> window, int begin, int count) {
-    return runner->rows(window, begin, count);
+      std::make_shared<Runner>(simulated_model(*artifact), artifact->graph, torch::kFloat32);
+  set_artifact_weights(runner->simulator, *artifact);
+  runner->hook = [artifact, hook = simulation_hook(*artifact)](int site,
+                                                               const torch::Tensor& value) {
+    return hook(site, value);  // and `artifact` stays alive
   };
-  source.resume = [runner](std::span<const int32_t> tokens, int keep, bool all_rows) {
-    return runner->resume(tokens, keep, all_rows);
-  };
+  LogitsSource source = source_of(runner, artifact->folder);
+  source.simulated = true;
+  source.context = artifact->positions - artifact->graph.prefix_length();
   return source;
 }
 

@@ -40,4 +40,8 @@ QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress
 LogitsSource float_source(const std::filesystem::path& folder, const std::string& dtype,
                           int threads);
 
+// An artifact in the float simulator: every site rounded to its grid, whatever its recipe does at
+// run time done.
+LogitsSource simulated_source(std::shared_ptr<const Artifact> artifact, int threads);
+
 }  // namespace qnpu

@@ -19,6 +19,7 @@ struct LogitsSource {
   std::string name;
   int vocab = 0;
   int context = 0;  // tokens that a sequence may have
+  bool simulated = false;  // an artifact, but not by its integers
 
   // Logits [count, vocab] for the successors of window[begin .. begin + count), count <=
   // kLogitsRows. begin = 0 starts the window with this index; otherwise a call goes on where the
