@@ -21,7 +21,7 @@ struct Prefix {
   std::map<std::string, torch::Tensor> rows;  // by name of the cache site: [P, cols] fp32
 };
 
-// Orthogonal matrices [n, n] by which rows (or each part of n channels of a row) that a node
+// Orthogonal matrices [n, n] (fp32) by which rows (or each part of n channels of a row) that a node
 // computes are multiplied at run time, by the node's name. Nothing deployable has any (online.h).
 using OnlineRotations = std::map<std::string, torch::Tensor>;
 

@@ -10,14 +10,27 @@
 namespace qnpu {
 namespace {
 
-torch::Tensor known_hadamard(int n, const char* what, const Recipe& recipe) {
-  if (!hadamard_signs(n).defined()) {
-    fail(
-        "recipe '{}': {} needs a Hadamard matrix of size {}, and none is known; set it to \"none\"",
-        recipe.name, what, n);
+// One matrix of each size for all nodes.
+class Hadamards {
+ public:
+  explicit Hadamards(const Recipe& recipe) : recipe_(recipe) {}
+
+  const torch::Tensor& get(int n, const char* what) {
+    torch::Tensor& matrix = by_size_[n];
+    if (matrix.defined()) return matrix;
+    if (!hadamard_signs(n).defined()) {
+      fail(
+          "recipe '{}': {} needs a Hadamard matrix of size {}, and none is known; set it to "
+          "\"none\"",
+          recipe_.name, what, n);
+    }
+    return matrix = hadamard(n).to(torch::kFloat32);
   }
-  return hadamard(n);
-}
+
+ private:
+  const Recipe& recipe_;
+  std::map<int, torch::Tensor> by_size_;
+};
 
 // Each part of n columns of a tensor, if there is one of that name, times a rotation [n, n].
 void turn(std::map<std::string, torch::Tensor>& tensors, const std::string& name,
@@ -25,8 +38,9 @@ void turn(std::map<std::string, torch::Tensor>& tensors, const std::string& name
   const auto found = tensors.find(name);
   if (found == tensors.end()) return;
   const torch::Tensor parts = found->second.unflatten(-1, {-1, rotation.size(0)});
-  found->second =
-      torch::matmul(parts.to(torch::kFloat64), rotation).to(torch::kFloat32).flatten(-2);
+  const torch::Tensor turned =
+      torch::matmul(parts.to(torch::kFloat64), rotation.to(torch::kFloat64));
+  found->second = turned.to(torch::kFloat32).flatten(-2);
 }
 
 Recipe recipe_of(const Artifact& artifact) {
@@ -69,14 +83,15 @@ torch::Tensor rounded_per_token(const torch::Tensor& x, DType dtype) {
 
 OnlineRotations online_rotations(const Graph& graph, const Recipe& recipe) {
   OnlineRotations rotations;
+  Hadamards hadamards(recipe);
   for (const Node& node : graph.nodes) {
     const bool rope =
         node.name.ends_with("self_attn.q_rope") || node.name.ends_with("self_attn.k_rope");
     if (recipe.r3 != Rotation::kNone && rope) {
-      rotations[node.name] = known_hadamard(graph.config.head_dim, "R3", recipe);
+      rotations[node.name] = hadamards.get(graph.config.head_dim, "R3");
     }
     if (recipe.r4 != Rotation::kNone && node.op == Op::kMul) {
-      rotations[node.name] = known_hadamard(graph.site(node.out).cols, "R4", recipe);
+      rotations[node.name] = hadamards.get(graph.site(node.out).cols, "R4");
     }
   }
   return rotations;

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "base/status.h"
 #include "quant/test_models.h"
 
 namespace qnpu {

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "base/status.h"
 #include "quant/channel_maxima.h"
 #include "quant/prefix.h"
 #include "quant/test_models.h"
