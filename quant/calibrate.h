@@ -32,13 +32,14 @@ using WindowProgress = std::function<void(int done, int total)>;
 void read_windows(Simulator& simulator, const std::vector<Window>& windows, const SiteHook& hook,
                   bool with_logits, const WindowProgress& progress);
 
-// [B, T, cols] -> the rows [tokens, cols] of all but attention sinks, tokens whose largest magnitude
-// is above 100 times the median of all tokens; `value` itself if there is none, or few tokens.
+// [B, T, cols] -> the rows [tokens, cols] of all but attention sinks, tokens whose largest
+// magnitude is above 100 times the median of all tokens; `value` itself if there is none, or few
+// tokens.
 torch::Tensor without_sinks(const torch::Tensor& value);
 
-// Statistics by site index, without attention sinks; those of the caches hold the model's prefix, whose rows their ranges
-// must cover. Memory beyond the float model: one window's activations, and logits of 256 tokens at
-// a time.
+// Statistics by site index, without attention sinks; those of the caches hold the model's prefix,
+// whose rows their ranges must cover. Memory beyond the float model: one window's activations, and
+// logits of 256 tokens at a time.
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
                                       const WindowProgress& progress);

@@ -120,8 +120,9 @@ class Quantizer {
     std::vector<Window> windows = calibration_windows(tokenizer);
     FloatModel model = load();
     fold_norms(model);
-    if (windows.empty())
+    if (windows.empty()) {
       windows = cut(tokenizer, sampled_text(model, graph, tokenizer, folder), o_.samples);
+    }
     if (recipe_.prefix) find_prefix_of(model, graph, tokenizer, windows);
     if (recipe_.smooth) smooth_channels(model, graph, windows);
     if (recipe_.split) split(model, graph, windows);
@@ -135,8 +136,12 @@ class Quantizer {
     copy_tokenizer(folder);
   }
 
-  // Steps that exclude each other.
+  // Steps that are not there yet, or exclude each other.
   void check_steps(const Graph& graph) const {
+    if (recipe_.learn || recipe_.tune) {
+      fail("recipe '{}': this version cannot learn yet; leave the sections learn and tune out",
+           recipe_.name);
+    }
     if (recipe_.smooth && recipe_.r1 != Rotation::kNone) {
       fail(
           "recipe '{}': smooth divides by the norms' weights, but with R1 there is a rotation "

@@ -249,6 +249,8 @@ TEST(Quantize, BadInputsAreNamed) {
     o.recipe.rules.push_back({.match = "layers.*.nothing", .bitwidth = 8});
   };
   EXPECT_THAT(error_with(no_match), HasSubstr("'layers.*.nothing' matches no site"));
+  const auto learning = [](QuantizeOptions& o) { o.recipe.tune.emplace(); };
+  EXPECT_THAT(error_with(learning), HasSubstr("cannot learn yet"));
   const auto wrong_width = [](QuantizeOptions& o) {
     o.recipe.rules.push_back({.match = "embed_tokens.weight", .bitwidth = 4});
   };

@@ -13,8 +13,6 @@ LogitsSource float_source(const std::filesystem::path&, const std::string&, int)
   become_learning_program();
 }
 
-LogitsSource simulated_source(std::shared_ptr<const Artifact>, int) {
-  become_learning_program();
-}
+LogitsSource simulated_source(std::shared_ptr<const Artifact>, int) { become_learning_program(); }
 
 }  // namespace qnpu

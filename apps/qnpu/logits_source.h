@@ -18,7 +18,7 @@ constexpr int kLogitsRows = 128;  // rows asked for at once: never a whole windo
 struct LogitsSource {
   std::string name;
   int vocab = 0;
-  int context = 0;  // tokens that a sequence may have
+  int context = 0;         // tokens that a sequence may have
   bool simulated = false;  // an artifact, but not by its integers
 
   // Logits [count, vocab] for the successors of window[begin .. begin + count), count <=
