@@ -52,7 +52,7 @@ def row(title: str, name: str, folder: Path, out: Path) -> list[str]:
 def main() -> None:
     out, model, *recipes = sys.argv[1:]
     rows = [HEADINGS, row("float", "float", Path(model), Path(out))]
-    rows += [row(recipe.upper(), recipe, Path(out) / recipe, Path(out)) for recipe in recipes]
+    rows += [row(recipe.upper() if "kv8" in recipe else recipe, recipe, Path(out) / recipe, Path(out)) for recipe in recipes]
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
     print()
     for cells in rows:
