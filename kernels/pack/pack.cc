@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/matmul/matmul.h"
-#include "base/vectorize.h"
+#include "kernels/vectorize.h"
 
 namespace qnpu {
 namespace {
