@@ -42,9 +42,16 @@ FloatModel load_float_model(const std::filesystem::path& folder);
 // attention_scale into q_proj (or q_norm), and unties the embedding. Keeps the function.
 void fold_norms(FloatModel& model);
 
-// Folds R1 (D x D, residual stream) and R2 (head_dim x head_dim per layer, values) into the weights
-// in float64 (method.md 2.1), biases and a prefix's values too. Needs fold_norms first. Keeps the
-// function.
+// R1 (D x D, residual stream) and R2 (head_dim x head_dim per layer, values), orthogonal, fp64.
+struct Rotations {
+  torch::Tensor r1;               // undefined: none
+  std::vector<torch::Tensor> r2;  // empty: none
+};
+Rotations make_rotations(const ModelConfig& config, Rotation r1, Rotation r2, uint64_t seed);
+
+// Folds them into the weights in float64 (method.md 2.1), biases and a prefix's values too. Needs
+// fold_norms first. Keeps the function.
+void rotate(FloatModel& model, const Rotations& rotations);
 void rotate(FloatModel& model, Rotation r1, Rotation r2, uint64_t seed);
 
 }  // namespace qnpu

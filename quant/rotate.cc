@@ -91,16 +91,29 @@ void rotate_values(FloatModel& model, int layer, const torch::Tensor& r2) {
 
 }  // namespace
 
-void rotate(FloatModel& model, Rotation r1, Rotation r2, uint64_t seed) {
+Rotations make_rotations(const ModelConfig& config, Rotation r1, Rotation r2, uint64_t seed) {
+  Rotations rotations;
+  if (r1 != Rotation::kNone) {
+    rotations.r1 = make_rotation(r1, config.hidden_size, stream(seed, 0));
+  }
+  if (r2 == Rotation::kNone) return rotations;
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    rotations.r2.push_back(make_rotation(r2, config.head_dim, stream(seed, layer + 1)));
+  }
+  return rotations;
+}
+
+void rotate(FloatModel& model, const Rotations& rotations) {
   const torch::NoGradGuard no_grad;
   QNPU_ASSERT(!model.config.tied_embeddings);  // fold_norms came before
-  if (r1 != Rotation::kNone) {
-    rotate_residual(model, make_rotation(r1, model.config.hidden_size, stream(seed, 0)));
+  if (rotations.r1.defined()) rotate_residual(model, rotations.r1);
+  for (size_t layer = 0; layer < rotations.r2.size(); ++layer) {
+    rotate_values(model, static_cast<int>(layer), rotations.r2[layer]);
   }
-  if (r2 == Rotation::kNone) return;
-  for (int layer = 0; layer < model.config.num_layers; ++layer) {
-    rotate_values(model, layer, make_rotation(r2, model.config.head_dim, stream(seed, layer + 1)));
-  }
+}
+
+void rotate(FloatModel& model, Rotation r1, Rotation r2, uint64_t seed) {
+  rotate(model, make_rotations(model.config, r1, r2, seed));
 }
 
 }  // namespace qnpu

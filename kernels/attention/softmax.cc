@@ -3,7 +3,7 @@
 #include "kernels/attention/paths.h"
 #include "kernels/attention/scratch.h"
 #include "kernels/parallel.h"
-#include "kernels/vectorize.h"
+#include "base/vectorize.h"
 
 namespace qnpu {
 namespace {

@@ -1,12 +1,12 @@
 // Each operation is one loop over its law, so this file is both the specification and the fast
-// path: the compiler vectorises the loops (kernels/vectorize.h), threads take ranges of them.
+// path: the compiler vectorises the loops (base/vectorize.h), threads take ranges of them.
 #include "kernels/elementwise/elementwise.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/parallel.h"
-#include "kernels/vectorize.h"
+#include "base/vectorize.h"
 
 namespace qnpu {
 namespace {

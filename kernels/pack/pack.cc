@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/matmul/matmul.h"
-#include "kernels/vectorize.h"
+#include "base/vectorize.h"
 
 namespace qnpu {
 namespace {

@@ -1,9 +1,0 @@
-// For functions that are plain loops over integers: the compiler makes one version per instruction
-// set and the loader picks the best that the CPU has. All versions give the same bits.
-#pragma once
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define QNPU_VECTORIZE [[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
-#else
-#define QNPU_VECTORIZE
-#endif

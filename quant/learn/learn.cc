@@ -1,0 +1,235 @@
+#include "quant/learn/learn.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numbers>
+
+#include "base/status.h"
+#include "quant/learn/parameters.h"
+#include "quant/learn/pass.h"
+#include "quant/learn/sequences.h"
+#include "quant/learn/state.h"
+
+namespace qnpu {
+namespace {
+
+using torch::Tensor;
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kTokens = 2048;  // of one pass; more sequences become several passes
+constexpr double kDiverged = 3.0;  // times the first loss ...
+constexpr int kPatience = 5;       // ... in so many steps without a break
+
+void check(const LearnSpec& spec, const std::string& section) {
+  if (spec.rotations && spec.weights) {
+    fail("recipe section '{}': 'rotations' and 'weights' cannot be learned together", section);
+  }
+  if (!spec.quantize_weights && (spec.weights || spec.weight_scales)) {
+    fail("recipe section '{}': 'weights' and 'weight_scales' need 'quantize_weights'", section);
+  }
+  if (spec.optimizer == Optimizer::kSgd && spec.weights) {
+    fail("recipe section '{}': 'weights' need the optimizer 'adam'", section);
+  }
+}
+
+// Linear warm-up, then a cosine that reaches 0 after the last step.
+double rate_factor(const LearnSpec& spec, int step) {
+  if (step < spec.warmup) return (step + 1.0) / (spec.warmup + 1.0);
+  const double done = static_cast<double>(step - spec.warmup) / (spec.steps - spec.warmup);
+  return 0.5 * (1.0 + std::cos(std::numbers::pi * done));
+}
+
+NetworkOptions student_options(const LearnOptions& o) {
+  NetworkOptions options;
+  options.type = o.type;
+  options.round_weights = o.spec.quantize_weights;
+  options.round_outputs = o.spec.quantize_outputs;
+  options.round_head = !o.spec.rotations;
+  return options;
+}
+
+NetworkOptions teacher_options(const LearnOptions& o) {
+  NetworkOptions options;
+  options.type = o.type;
+  options.round_inputs = options.round_weights = false;
+  return options;
+}
+
+// Of everything that the result depends on.
+std::string fingerprint(const FloatModel& student, const Graph& graph, const LearnOptions& o) {
+  Recipe recipe;
+  recipe.learn = o.spec;
+  nlohmann::json j = {{"spec", to_json(recipe)["learn"]}, {"seed", o.seed}};
+  j["type"] = torch::toString(o.type);
+  for (const auto& [name, weight] : student.weights) j["weights"][name] = tensor_hash(weight);
+  for (const Site& site : graph.sites) {
+    if (!site.qparams.scale.empty()) {
+      j["scales"][site.name] = tensor_hash(torch::tensor(site.qparams.scale));
+    }
+  }
+  for (const Window& window : *o.windows) j["windows"].push_back(tensor_hash(torch::tensor(window)));
+  const std::string text = j.dump();
+  return tensor_hash(torch::tensor(std::vector<uint8_t>(text.begin(), text.end())));
+}
+
+class Learner {
+ public:
+  Learner(FloatModel& student, const FloatModel& teacher, Graph& graph, const LearnOptions& options)
+      : o_(options),
+        spec_(options.spec),
+        fingerprint_(options.state.empty() ? "" : fingerprint(student, graph, options)),
+        teacher_(teacher, graph, teacher_options(options)),
+        student_(student, graph, student_options(options)),
+        parameters_(student, graph, student_, options.spec, options.rotations),
+        pass_(student_, teacher_, options.spec.loss),
+        sequences_(*options.windows, options.spec.length, options.seed) {}
+
+  LearnReport run() {
+    for (const HeldOut& text : o_.held_out) {
+      report_.held_out.push_back({text.name, held_out_loss(text), 0.0, teacher_loss(text)});
+    }
+    const Parameters::Snapshot start = parameters_.snapshot();
+    for (int step = resume(); step < spec_.steps; ++step) {
+      take_step(step);
+      check_loss(step);
+      if ((step + 1) % o_.checkpoint_every == 0) save(step + 1);
+      if (o_.progress) o_.progress(step + 1, spec_.steps, report_.losses.back());
+    }
+    judge(start);
+    report_.largest_drift = parameters_.largest_drift();
+    parameters_.finish();
+    return std::move(report_);
+  }
+
+ private:
+  std::filesystem::path state_file() const { return o_.state / (o_.section + ".safetensors"); }
+
+  // The step to go on with.
+  int resume() {
+    LearnState state{0, {}, parameters_.state()};
+    if (o_.state.empty() || !load_state(state_file(), fingerprint_, state)) return 0;
+    parameters_.restored(state.step);
+    sequences_.skip(int64_t{state.step} * spec_.sequences);
+    report_.losses = state.losses;
+    return state.step;
+  }
+
+  void save(int step) const {
+    if (o_.state.empty()) return;
+    save_state(state_file(), fingerprint_, {step, report_.losses, parameters_.state()});
+  }
+
+  void take_step(int step) {
+    const auto begin = Clock::now();
+    const int64_t per_pass = std::clamp<int64_t>(kTokens / spec_.length, 1, spec_.sequences);
+    const int64_t tokens = int64_t{spec_.sequences} * spec_.length;
+    double sum = 0.0;
+    int64_t rows = 0;
+    for (int64_t done = 0; done < spec_.sequences; done += per_pass) {
+      const int64_t count = std::min(per_pass, spec_.sequences - done);
+      set_local_weight(step, static_cast<double>(count) / spec_.sequences);
+      const LossResult result =
+          pass_.backward(sequences_.next(count), 1.0 / static_cast<double>(tokens));
+      sum += result.sum;
+      rows += result.rows;
+    }
+    report_.losses.push_back(sum / rows);
+    if (std::isfinite(sum)) {
+      const double rate = rate_factor(spec_, step);
+      parameters_.step({spec_.lr_rotations * rate, spec_.lr_scales * rate, spec_.lr_weights * rate},
+                       tokens);
+    }
+    report_.seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+
+  void set_local_weight(int step, double share) {
+    for (LinearGroup& group : student_.groups()) {
+      group.local_weight = step < spec_.local_steps ? spec_.local_weight * share : 0.0;
+    }
+  }
+
+  void check_loss(int step) {
+    const double loss = report_.losses.back();
+    diverging_ = loss > kDiverged * report_.losses.front() ? diverging_ + 1 : 0;
+    if (std::isfinite(loss) && diverging_ < kPatience) return;
+    std::string rates;
+    const auto mention = [&](bool active, const char* key, double value) {
+      if (active) rates += fmt::format("{}'{}' ({})", rates.empty() ? "" : " or ", key, value);
+    };
+    mention(spec_.rotations, "lr_rotations", spec_.lr_rotations);
+    mention(spec_.input_scales || spec_.weight_scales, "lr_scales", spec_.lr_scales);
+    mention(spec_.weights, "lr_weights", spec_.lr_weights);
+    fail("learning diverged: the loss is {:.4g} after step {}, and was {:.4g} at first; lower {} in "
+         "the recipe's section '{}'{}",
+         loss, step + 1, report_.losses.front(), rates, o_.section,
+         o_.state.empty() ? ""
+                          : fmt::format(" (the last good state is kept in {})", o_.state.string()));
+  }
+
+  // Keeps the start if the result is worse on a held-out text.
+  void judge(const Parameters::Snapshot& start) {
+    for (size_t i = 0; i < o_.held_out.size(); ++i) {
+      HeldOutLoss& loss = report_.held_out[i];
+      loss.after = held_out_loss(o_.held_out[i]);
+      if (!(loss.after <= loss.before)) report_.accepted = false;
+    }
+    if (!report_.accepted) parameters_.restore(start);
+  }
+
+  template <typename F>
+  double mean(const HeldOut& text, F loss) {
+    double sum = 0.0;
+    int64_t rows = 0;
+    for (const Window& window : text.windows) {
+      const std::vector<int64_t> ids(window.begin(), window.end());
+      const LossResult result = loss(torch::tensor(ids, torch::kInt64).unsqueeze(0));
+      sum += result.sum;
+      rows += result.rows;
+    }
+    return rows == 0 ? 0.0 : sum / static_cast<double>(rows);
+  }
+  double held_out_loss(const HeldOut& text) {
+    return mean(text, [&](const Tensor& tokens) { return pass_.forward(tokens); });
+  }
+  double teacher_loss(const HeldOut& text) {
+    return mean(text, [&](const Tensor& tokens) { return pass_.teacher_cross_entropy(tokens); });
+  }
+
+  const LearnOptions& o_;
+  const LearnSpec& spec_;
+  const std::string fingerprint_;
+  Network teacher_;
+  Network student_;
+  Parameters parameters_;
+  Pass pass_;
+  Sequences sequences_;
+  LearnReport report_;
+  int diverging_ = 0;  // steps
+};
+
+}  // namespace
+
+LearnReport learn(FloatModel& student, const FloatModel& teacher, Graph& graph,
+                  const LearnOptions& options) {
+  check(options.spec, options.section);
+  return Learner(student, teacher, graph, options).run();
+}
+
+nlohmann::json to_json(const LearnReport& report) {
+  nlohmann::json held_out = nlohmann::json::array();
+  for (const HeldOutLoss& loss : report.held_out) {
+    held_out.push_back({{"text", loss.name},
+                        {"before", loss.before},
+                        {"after", loss.after},
+                        {"teacher_cross_entropy", loss.teacher}});
+  }
+  return {{"losses", report.losses},
+          {"seconds", report.seconds},
+          {"held_out", held_out},
+          {"accepted", report.accepted},
+          {"largest_drift", report.largest_drift}};
+}
+
+}  // namespace qnpu

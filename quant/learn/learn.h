@@ -1,0 +1,67 @@
+// Gradient descent through the quantized model (recipe sections "learn" and "tune"): scales,
+// rotations, and weights before rounding, such that what is frozen by rounding to nearest comes near
+// the float model.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "model/graph.h"
+#include "quant/calibrate.h"
+#include "quant/float_model.h"
+
+namespace qnpu {
+
+// Windows that are never learned from; a result must not be worse on any of them than its start.
+struct HeldOut {
+  std::string name;
+  std::vector<Window> windows;
+};
+
+struct LearnOptions {
+  LearnSpec spec;
+  std::string section = "learn";  // of the recipe: for messages, and the state's file name
+  const std::vector<Window>* windows = nullptr;  // cut into sequences of spec.length tokens
+  std::vector<HeldOut> held_out;
+  Rotations rotations;  // where spec.rotations starts
+  uint64_t seed = 0;
+  torch::ScalarType type = torch::kBFloat16;  // of matrix products; kFloat32 on CPUs without bf16
+  std::filesystem::path state;                // folder of checkpoints; empty: none
+  int checkpoint_every = 16;                  // steps
+  std::function<void(int step, int total, double loss)> progress;  // may throw to stop
+};
+
+struct HeldOutLoss {
+  std::string name;
+  double before = 0.0;   // the loss that is learned, per token
+  double after = 0.0;    // of what was learned, accepted or not
+  double teacher = 0.0;  // cross entropy of the float model on the same tokens
+};
+
+struct LearnReport {
+  std::vector<double> losses;   // per token, by step
+  std::vector<double> seconds;  // by step, of those taken in this process
+  std::vector<HeldOutLoss> held_out;
+  bool accepted = true;        // false: worse than the start on a held-out text, so the start was kept
+  double largest_drift = 0.0;  // max |R'R - I| that was repaired
+};
+nlohmann::json to_json(const LearnReport& report);
+
+// `student`: norms folded; its weight sites in `graph` hold the scales to begin with, or none
+// (weight_scales chooses), its activation sites hold QParams. With spec.rotations it is not rotated
+// yet, while the QParams are those of a model rotated by options.rotations; otherwise it is in its
+// final basis. `teacher` is the float model in any basis.
+//
+// Afterwards student.weights are the learned weights before rounding, rotated, and the sites' scales
+// the learned ones: freeze() rounds by them.
+//
+// Error, with the last checkpoint left in options.state: the loss is not finite, or stays above
+// three times its start; says which rates to lower. Error: a state of another run.
+LearnReport learn(FloatModel& student, const FloatModel& teacher, Graph& graph,
+                  const LearnOptions& options);
+
+}  // namespace qnpu

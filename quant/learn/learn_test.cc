@@ -1,0 +1,264 @@
+#include "quant/learn/learn.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "base/status.h"
+#include "io/test_folder.h"
+#include "quant/calibrate.h"
+#include "quant/ranges.h"
+#include "quant/test_models.h"
+#include "quant/weights.h"
+
+namespace qnpu {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using torch::Tensor;
+
+struct Setting {
+  FloatModel teacher;  // folded
+  FloatModel student;
+  Graph graph;
+  std::vector<Window> windows;
+  LearnOptions options;
+};
+
+Recipe recipe() {
+  Recipe recipe;
+  recipe.r1 = recipe.r2 = Rotation::kHadamard;
+  Rule four_bits;
+  four_bits.match = "*_proj.weight";
+  four_bits.bitwidth = 4;
+  recipe.rules = {four_bits};
+  return recipe;
+}
+
+Setting setting(const std::string& name = "tiny-llama", bool rotations = false) {
+  Setting s;
+  s.teacher = load_float_model(tiny_model_folder(name));
+  fold_norms(s.teacher);
+  s.student = s.teacher;
+  s.options.rotations =
+      make_rotations(s.teacher.config, Rotation::kHadamard, Rotation::kHadamard, 0);
+  FloatModel rotated = s.teacher;
+  rotate(rotated, s.options.rotations);
+  if (!rotations) s.student = rotated;
+  s.graph = build_graph(s.teacher.config, recipe());
+  Random random(1);
+  for (int w = 0; w < 12; ++w) {
+    Window window(16);
+    for (int& token : window) token = static_cast<int>(random.below(s.teacher.config.vocab_size));
+    s.windows.push_back(window);
+  }
+  assign_ranges(s.graph, calibrate(rotated, s.graph, s.windows, {}));
+  s.options.spec.steps = 12;
+  s.options.spec.sequences = 4;
+  s.options.spec.length = 16;
+  s.options.spec.loss = Loss::kKl;
+  s.options.spec.optimizer = Optimizer::kAdam;
+  s.options.spec.rotations = rotations;
+  s.options.type = torch::kFloat32;
+  return s;
+}
+
+LearnReport run(Setting& s) {
+  s.options.windows = &s.windows;
+  return learn(s.student, s.teacher, s.graph, s.options);
+}
+
+double mean(const std::vector<double>& values, size_t begin, size_t end) {
+  double sum = 0.0;
+  for (size_t i = begin; i < end; ++i) sum += values[i];
+  return sum / static_cast<double>(end - begin);
+}
+
+std::vector<int8_t> integers(const Setting& s, const std::string& name) {
+  const Tensor& w = s.student.weights.at(name);
+  const Site& site = s.graph.site(s.graph.find_site(name));
+  std::vector<int8_t> q(static_cast<size_t>(w.numel()));
+  round_weights({w.data_ptr<float>(), w.size(0), w.size(1)}, site.qparams.scale.data(),
+                site.spec.bitwidth, q.data());
+  return q;
+}
+
+constexpr const char* kWeight = "layers.0.mlp.down_proj.weight";
+constexpr const char* kInput = "layers.0.mlp.down_proj.in";
+
+TEST(Learn, WeightsAndScalesBringTheLossDown) {
+  for (const bool outputs : {false, true}) {
+    Setting s = setting();
+    s.options.spec.weights = s.options.spec.weight_scales = s.options.spec.input_scales = true;
+    s.options.spec.quantize_outputs = outputs;
+    s.options.spec.lr_weights = 0.03;
+    s.options.spec.steps = 30;
+    s.options.held_out = {{"same", s.windows}};
+    const float input = s.graph.site(s.graph.find_site(kInput)).qparams.scale[0];
+    const LearnReport report = run(s);
+    EXPECT_LT(report.held_out[0].after, 0.7 * report.held_out[0].before);
+    EXPECT_LT(mean(report.losses, 24, 30), 0.8 * mean(report.losses, 0, 6));
+    EXPECT_TRUE(report.accepted);
+    EXPECT_NE(s.graph.site(s.graph.find_site(kInput)).qparams.scale[0], input);
+    EXPECT_EQ(s.graph.site(s.graph.find_site(kWeight)).qparams.scale.size(),
+              s.student.weights.at(kWeight).size(0));
+  }
+}
+
+TEST(Learn, ScalesAloneLeaveTheWeights) {
+  Setting s = setting();
+  const Tensor before = s.student.weights.at(kWeight).clone();
+  s.options.spec.weight_scales = s.options.spec.input_scales = true;
+  s.options.spec.lr_scales = 0.003;
+  s.options.spec.steps = 30;
+  s.options.held_out = {{"same", s.windows}};
+  const LearnReport report = run(s);
+  EXPECT_LT(report.held_out[0].after, report.held_out[0].before);
+  EXPECT_TRUE(torch::equal(s.student.weights.at(kWeight), before));
+}
+
+TEST(Learn, PaperStageOneKeepsTheFloatFunction) {
+  for (const std::string& name : tiny_models()) {
+    Setting s = setting(name, /*rotations=*/true);
+    LearnSpec& spec = s.options.spec;
+    spec.weight_scales = spec.input_scales = true;
+    spec.loss = Loss::kCrossEntropy;
+    spec.optimizer = Optimizer::kSgd;
+    spec.local_steps = 3;
+    const LearnReport report = run(s);
+    EXPECT_EQ(report.losses.size(), spec.steps);
+    // Rotated weights compute what the float model computes.
+    const Graph graph = build_graph(s.teacher.config, Recipe{});
+    const Tensor tokens = torch::arange(10);
+    Simulator before(s.teacher, graph), after(s.student, graph);
+    EXPECT_LT(relative_difference(all_logits(after, tokens), all_logits(before, tokens)), 1e-4);
+    EXPECT_GT(max_difference(s.student.weights.at(kWeight), s.teacher.weights.at(kWeight)), 1e-3);
+  }
+}
+
+TEST(Learn, RotationsBringTheLossDown) {
+  Setting s = setting("tiny-llama", /*rotations=*/true);
+  s.options.spec.steps = 40;
+  s.options.spec.sequences = 12;
+  s.options.held_out = {{"same", s.windows}};
+  const LearnReport report = run(s);
+  EXPECT_LT(report.held_out[0].after, report.held_out[0].before);
+}
+
+TEST(Learn, ResumedIsUninterruptedByteForByte) {
+  for (const bool rotations : {false, true}) {
+    const auto prepare = [&] {
+      Setting s = setting("tiny-qwen2", rotations);
+      s.options.spec.weights = !rotations;
+      s.options.spec.weight_scales = s.options.spec.input_scales = true;
+      s.options.checkpoint_every = 5;
+      return s;
+    };
+    Setting whole = prepare();
+    const LearnReport wanted = run(whole);
+    const TestFolder folder;
+    struct Killed {};
+    Setting killed = prepare();
+    killed.options.state = folder.path();
+    killed.options.progress = [](int step, int, double) {
+      if (step == 8) throw Killed();
+    };
+    EXPECT_THROW(run(killed), Killed);
+    Setting resumed = prepare();
+    resumed.options.state = folder.path();
+    int first = 0;
+    resumed.options.progress = [&](int step, int, double) {
+      if (first == 0) first = step;
+    };
+    EXPECT_EQ(run(resumed).losses, wanted.losses);
+    EXPECT_EQ(first, 6);  // after the checkpoint of step 5
+    for (const auto& [name, weight] : whole.student.weights) {
+      EXPECT_TRUE(torch::equal(resumed.student.weights.at(name), weight)) << name;
+    }
+    for (size_t i = 0; i < whole.graph.sites.size(); ++i) {
+      EXPECT_EQ(resumed.graph.sites[i].qparams.scale, whole.graph.sites[i].qparams.scale);
+    }
+  }
+}
+
+TEST(Learn, StateOfAnotherRunIsRefused) {
+  const TestFolder folder;
+  const auto prepare = [&] {
+    Setting s = setting();
+    s.options.spec.input_scales = true;
+    s.options.spec.steps = 3;
+    s.options.checkpoint_every = 2;
+    s.options.state = folder.path();
+    return s;
+  };
+  Setting first = prepare();
+  run(first);
+  Setting other_rate = prepare();
+  other_rate.options.spec.lr_scales = 0.02;
+  EXPECT_THAT(error_of([&] { run(other_rate); }), AllOf(HasSubstr("another run"), HasSubstr("remove")));
+  Setting other_text = prepare();
+  other_text.windows[3][5] ^= 1;
+  EXPECT_THAT(error_of([&] { run(other_text); }), HasSubstr("another run"));
+  Setting same = prepare();
+  EXPECT_EQ(error_of([&] { run(same); }), "");
+}
+
+TEST(Learn, DivergingSaysWhichRateToLower) {
+  const TestFolder folder;
+  Setting s = setting();
+  s.options.section = "tune";
+  s.options.spec.weights = true;
+  s.options.spec.lr_weights = 30.0;
+  s.options.spec.steps = 100;
+  s.options.state = folder.path();
+  s.options.checkpoint_every = 1;
+  EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("diverged"), HasSubstr("'lr_weights' (30)"),
+                                 HasSubstr("'tune'"), HasSubstr(folder.path().string())));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "tune.safetensors"));
+}
+
+TEST(Learn, NanStops) {
+  Setting s = setting();
+  s.options.spec.input_scales = true;
+  s.teacher.weights.at("lm_head.weight") = s.teacher.weights.at("lm_head.weight") * NAN;
+  EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("nan"), HasSubstr("'lr_scales'")));
+}
+
+TEST(Learn, AResultWorseThanItsStartIsNotKept) {
+  for (const bool weights : {false, true}) {
+    Setting s = setting();
+    s.options.spec.weight_scales = s.options.spec.input_scales = true;
+    s.options.spec.weights = weights;
+    s.options.spec.steps = 4;  // fewer than make a divergence
+    s.options.spec.lr_scales = 1.5;
+    Setting untouched = setting();
+    untouched.options.spec.weight_scales = untouched.options.spec.input_scales = true;
+    untouched.options.spec.steps = 1;
+    untouched.options.spec.lr_scales = 0.0;
+    s.options.held_out = {{"same", s.windows}};
+    const LearnReport report = run(s);
+    run(untouched);
+    EXPECT_FALSE(report.accepted);
+    EXPECT_GT(report.held_out[0].after, report.held_out[0].before);
+    EXPECT_EQ(integers(s, kWeight), integers(untouched, kWeight));
+    EXPECT_EQ(s.graph.site(s.graph.find_site(kInput)).qparams.scale,
+              untouched.graph.site(untouched.graph.find_site(kInput)).qparams.scale);
+  }
+}
+
+TEST(Learn, ShortTextIsRefused) {
+  Setting s = setting();
+  s.options.spec.length = 17;
+  EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("17 tokens"), HasSubstr("'length'")));
+}
+
+TEST(Learn, RotationsAndWeightsTogetherAreRefused) {
+  Setting s = setting("tiny-llama", true);
+  s.options.spec.weights = true;
+  EXPECT_THAT(error_of([&] { run(s); }), HasSubstr("'rotations' and 'weights'"));
+}
+
+}  // namespace
+}  // namespace qnpu

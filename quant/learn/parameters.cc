@@ -1,0 +1,223 @@
+#include "quant/learn/parameters.h"
+
+#include <cmath>
+
+#include "base/status.h"
+#include "quant/weights.h"
+
+namespace qnpu {
+
+using torch::Tensor;
+
+Parameters::Parameters(FloatModel& student, Graph& graph, Network& network, const LearnSpec& spec,
+                       const Rotations& rotations)
+    : student_(student), graph_(graph), network_(network), spec_(spec) {
+  const torch::NoGradGuard no_grad;
+  if (spec.rotations) rotations_.emplace(student, graph, network, rotations);
+  groups_.resize(network.groups().size());
+  Tensor inputs = torch::ones({static_cast<int64_t>(groups_.size())}, torch::kFloat64);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const Grid& grid = network.groups()[i].input;
+    if (grid.used()) inputs[static_cast<int64_t>(i)] = grid.scale;
+    if (weights_wanted()) make(i);
+  }
+  inputs_ = ScaleVector(inputs);
+}
+
+bool Parameters::weights_wanted() const {
+  return spec_.weights || spec_.weight_scales || spec_.rotations;
+}
+
+// The group's weights in units of their scales (ones if they are not rounded).
+void Parameters::make(size_t index) {
+  LinearGroup& linear = network_.groups()[index];
+  Group& group = groups_[index];
+  group.scale = ScaleVector(linear.scale);
+  group.weights.x = fixed_weights(index) / linear.scale.unsqueeze(1);
+  group.weights.g = torch::zeros_like(group.weights.x);
+  group.weights.codes = linear.codes;
+  linear.codes_grad = group.weights.g;
+  if (spec_.weights) {
+    group.m = torch::zeros_like(group.weights.x);
+    group.v = torch::zeros_like(group.weights.x);
+  }
+  group.weights.qmax = torch::empty_like(linear.scale);
+  for (const LinearPart& part : linear.parts) {
+    const Site& site = graph_.site(graph_.nodes[part.node].weight);
+    group.weights.qmax.narrow(0, part.first, part.rows).fill_(weight_qmax(site.spec.bitwidth));
+    if (spec_.weights) {
+      student_.weights.at(site.name) = group.weights.x.narrow(0, part.first, part.rows);
+    }
+  }
+  share(index);
+}
+
+Tensor Parameters::fixed_weights(size_t index) {
+  const LinearGroup& linear = network_.groups()[index];
+  return rotations_ ? rotations_->weights(linear) : network_.stacked_weights(linear);
+}
+
+ScaleRule Parameters::rule(double rate) const {
+  return {spec_.optimizer, rate, spec_.momentum, steps_};
+}
+
+void Parameters::step(const Rates& rates, int64_t tokens) {
+  const torch::NoGradGuard no_grad;
+  ++steps_;
+  if (spec_.input_scales) step_inputs(rates, tokens);
+  for (LinearGroup& linear : network_.groups()) linear.input_scale_grad = 0.0;
+  if (!weights_wanted()) return;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (spec_.weight_scales) step_scale(i, rates);
+    if (rotations_) pull_back(i);
+  }
+  if (rotations_) rotations_->step(rates.rotations, spec_.momentum);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (spec_.weights) {
+      step_weights(i, rates);
+    } else {
+      groups_[i].weights.g.zero_();
+      share(i);
+    }
+  }
+}
+
+// LSQ's factor has N = all values of the step that share the scale.
+void Parameters::step_inputs(const Rates& rates, int64_t tokens) {
+  Tensor gradient = torch::zeros_like(inputs_.log_scale);
+  Tensor factor = torch::ones_like(gradient);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const LinearGroup& linear = network_.groups()[i];
+    if (!linear.input.used()) continue;
+    const double count = static_cast<double>(tokens) * linear.codes.size(1);
+    gradient[static_cast<int64_t>(i)] = linear.input_scale_grad * linear.input.scale;
+    factor[static_cast<int64_t>(i)] = 1.0 / std::sqrt(count * linear.input.high);
+  }
+  step_scales(inputs_, gradient, factor, rule(rates.scales));
+  share_inputs();
+}
+
+void Parameters::share_inputs() {
+  const Tensor scales = inputs_.scale(torch::kFloat32);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    Grid& grid = network_.groups()[i].input;
+    if (grid.used()) grid.scale = scales.data_ptr<float>()[i];
+  }
+}
+
+// The new scale reaches the network in step_weights or share: until then x belongs to the old one.
+void Parameters::step_scale(size_t index, const Rates& rates) {
+  Group& group = groups_[index];
+  const double count = static_cast<double>(group.weights.x.size(1));
+  const Tensor factor = (count * group.weights.qmax.to(torch::kFloat64)).rsqrt();
+  step_scales(group.scale, scale_gradients(group.weights, !spec_.weights), factor,
+              rule(rates.scales));
+}
+
+// d(loss) / d(rotated weight), from that of the integers.
+void Parameters::pull_back(size_t index) {
+  Group& group = groups_[index];
+  const LinearGroup& linear = network_.groups()[index];
+  if (spec_.quantize_weights) mask_clipped(group.weights);
+  rotations_->pull_back(linear, group.weights.g / linear.scale.unsqueeze(1));
+}
+
+void Parameters::step_weights(size_t index, const Rates& rates) {
+  Group& group = groups_[index];
+  AdamStep step;
+  step.rate = static_cast<float>(rates.weights);
+  step.correct_m = static_cast<float>(1.0 - std::pow(step.beta_m, steps_));
+  step.correct_v = static_cast<float>(1.0 - std::pow(step.beta_v, steps_));
+  adam_weights(group.weights, step, group.m, group.v);
+  if (spec_.weight_scales) {
+    LinearGroup& linear = network_.groups()[index];
+    linear.scale = group.scale.scale(linear.scale.scalar_type());
+  }
+}
+
+// Scales and integers into the network. Fixed weights are divided by their new scales.
+void Parameters::share(size_t index) {
+  Group& group = groups_[index];
+  LinearGroup& linear = network_.groups()[index];
+  linear.scale = group.scale.scale(linear.scale.scalar_type());
+  if (!spec_.weights) group.weights.x.copy_(fixed_weights(index)).div_(linear.scale.unsqueeze(1));
+  if (spec_.quantize_weights) {
+    round_weights(group.weights);
+  } else {
+    group.weights.codes.copy_(group.weights.x);
+  }
+}
+
+void Parameters::finish() {
+  const torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const LinearGroup& linear = network_.groups()[i];
+    if (linear.input.used()) graph_.sites[linear.site].qparams.scale = {linear.input.scale};
+    if (spec_.weights) groups_[i].weights.x.mul_(linear.scale.unsqueeze(1));  // and the views of it
+    if (!weights_wanted() || !spec_.quantize_weights) continue;
+    for (const LinearPart& part : linear.parts) {
+      const float* scale = linear.scale.data_ptr<float>() + part.first;
+      graph_.sites[graph_.nodes[part.node].weight].qparams.scale.assign(scale, scale + part.rows);
+    }
+  }
+  if (rotations_) rotate(student_, rotations_->result());
+}
+
+// What is learned, but for weights.
+NamedTensors Parameters::values() const {
+  NamedTensors all = rotations_ ? rotations_->state() : NamedTensors{};
+  all.emplace_back("inputs", inputs_.log_scale);
+  for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
+    const std::string name = graph_.site(network_.groups()[i].site).name;
+    all.emplace_back(name + ".weight_scale", groups_[i].scale.log_scale);
+  }
+  return all;
+}
+
+NamedTensors Parameters::state() const {
+  NamedTensors all = values();
+  all.insert(all.end(), {{"inputs.m", inputs_.m}, {"inputs.v", inputs_.v}});
+  for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
+    const Group& group = groups_[i];
+    const std::string name = graph_.site(network_.groups()[i].site).name;
+    all.emplace_back(name + ".weight_scale.m", group.scale.m);
+    all.emplace_back(name + ".weight_scale.v", group.scale.v);
+    if (!spec_.weights) continue;
+    all.emplace_back(name + ".weights", group.weights.x);
+    all.emplace_back(name + ".weights.m", group.m);
+    all.emplace_back(name + ".weights.v", group.v);
+  }
+  return all;
+}
+
+void Parameters::restored(int steps) {
+  const torch::NoGradGuard no_grad;
+  steps_ = steps;
+  if (rotations_) rotations_->restored();
+  share_inputs();
+  for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) share(i);
+}
+
+Parameters::Snapshot Parameters::snapshot() const {
+  Snapshot snapshot;
+  for (const auto& [name, tensor] : values()) snapshot.others.emplace_back(name, tensor.clone());
+  for (const Group& group : groups_) {
+    if (spec_.weights) snapshot.integers.push_back(group.weights.codes.to(torch::kInt8));
+  }
+  return snapshot;
+}
+
+void Parameters::restore(const Snapshot& snapshot) {
+  const torch::NoGradGuard no_grad;
+  const NamedTensors now = values();
+  for (size_t i = 0; i < now.size(); ++i) {
+    Tensor target = now[i].second;
+    target.copy_(snapshot.others[i].second);
+  }
+  for (size_t i = 0; i < snapshot.integers.size(); ++i) {
+    groups_[i].weights.x.copy_(snapshot.integers[i]);
+  }
+  restored(steps_);
+}
+
+}  // namespace qnpu

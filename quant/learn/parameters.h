@@ -1,0 +1,89 @@
+// What is learned of a network: scales of the linears' inputs and weights, the weights before
+// rounding, or the rotations under fixed weights; and how a step changes them.
+//
+// A weight is scale * x, x in units of its scale: then one learning rate fits all layers, and a step
+// of the scale does not move x across roundings.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/graph.h"
+#include "quant/float_model.h"
+#include "quant/learn/network.h"
+#include "quant/learn/optimizer_ops.h"
+#include "quant/learn/rotation_learner.h"
+#include "quant/learn/scale_optimizer.h"
+
+namespace qnpu {
+
+struct Rates {
+  double rotations = 0.0;
+  double scales = 0.0;
+  double weights = 0.0;
+};
+
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+class Parameters {
+ public:
+  // If weights are learned, the student's become views of x, in units of their scales, until
+  // finish(). `rotations`: where learned rotations start. References must stay alive.
+  Parameters(FloatModel& student, Graph& graph, Network& network, const LearnSpec& spec,
+             const Rotations& rotations);
+
+  // Applies what the network's groups gathered from `tokens` tokens and clears it; the network has
+  // the new integers, scales and rotations.
+  void step(const Rates& rates, int64_t tokens);
+
+  // Weights as real numbers, rotated, into the student; scales into the graph's sites.
+  void finish();
+
+  // Every tensor that a continued run needs. Overwrite them in place, then call restored().
+  NamedTensors state() const;
+  void restored(int steps);
+
+  // The values at a moment, to go back to; of learned weights the integers that they round to.
+  struct Snapshot {
+    std::vector<torch::Tensor> integers;  // by group [N, K] int8, if weights are learned
+    NamedTensors others;
+  };
+  Snapshot snapshot() const;
+  void restore(const Snapshot& snapshot);
+
+  double largest_drift() const { return rotations_ ? rotations_->largest_drift() : 0.0; }
+
+ private:
+  struct Group {
+    RoundedWeights weights;
+    ScaleVector scale;
+    torch::Tensor m, v;  // Adam's, of the weights
+  };
+
+  void make(size_t index);
+  torch::Tensor fixed_weights(size_t index);
+  ScaleRule rule(double rate) const;
+  void step_inputs(const Rates& rates, int64_t tokens);
+  void step_scale(size_t index, const Rates& rates);
+  void step_weights(size_t index, const Rates& rates);
+  void pull_back(size_t index);
+  void share(size_t index);
+  void share_inputs();
+  NamedTensors values() const;
+  bool weights_wanted() const;
+
+  FloatModel& student_;
+  Graph& graph_;
+  Network& network_;
+  LearnSpec spec_;
+  std::optional<RotationLearner> rotations_;
+  std::vector<Group> groups_;  // beside network.groups()
+  ScaleVector inputs_;         // [groups]; 1 where an input is not rounded
+  int steps_ = 0;
+};
+
+}  // namespace qnpu

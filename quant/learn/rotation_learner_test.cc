@@ -1,0 +1,127 @@
+#include "quant/learn/rotation_learner.h"
+
+#include <gtest/gtest.h>
+
+#include "quant/learn/pass.h"
+#include "quant/test_models.h"
+
+namespace qnpu {
+namespace {
+
+using torch::Tensor;
+
+NetworkOptions exact() {
+  NetworkOptions options;
+  options.type = torch::kFloat64;
+  options.round_inputs = options.round_weights = options.round_head = false;
+  return options;
+}
+
+class RotationsOfEachModel : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    torch::manual_seed(6);
+    model_ = load_float_model(tiny_model_folder(GetParam()));
+    fold_norms(model_);
+    graph_ = build_graph(model_.config, Recipe{});
+    const Tensor all = load_golden(tiny_model_folder(GetParam()) / "golden.safetensors").tokens;
+    tokens_ = all.narrow(0, 0, 10).view({2, 5});
+    add_prefix();
+    start_ = make_rotations(model_.config, Rotation::kRandom, Rotation::kRandom, 1);
+  }
+
+  // Any rows will do: what is tested is that they turn.
+  void add_prefix() {
+    const int64_t cols = model_.config.num_kv_heads * model_.config.head_dim;
+    model_.prefix.tokens = {1, 2};
+    for (const Site& site : graph_.sites) {
+      if (site.role == Role::kKCache || site.role == Role::kVCache) {
+        model_.prefix.rows[site.name] = torch::randn({2, cols});
+      }
+    }
+  }
+
+  // Cross entropy of the network under rotations, which need not be orthogonal here.
+  double loss(const Rotations& rotations, Rotations* gradient = nullptr) {
+    Network network(model_, graph_, exact());
+    RotationLearner learner(model_, graph_, network, rotations);
+    for (LinearGroup& group : network.groups()) {
+      group.codes = learner.weights(group);
+      if (gradient != nullptr) group.codes_grad = torch::zeros_like(group.codes);
+    }
+    Pass pass(network, network, Loss::kCrossEntropy);
+    if (gradient == nullptr) {
+      const torch::NoGradGuard no_grad;
+      return pass.forward(tokens_).sum;
+    }
+    const double sum = pass.backward(tokens_, 1.0).sum;
+    for (LinearGroup& group : network.groups()) learner.pull_back(group, group.codes_grad);
+    gradient->r1 = network.r1.grad();
+    for (const Tensor& r2 : network.r2) gradient->r2.push_back(r2.grad());
+    return sum;
+  }
+
+  // d(loss) when one matrix moves by step * direction.
+  double slope(Tensor& matrix, const Tensor& direction) {
+    const Tensor start = matrix;
+    const double step = 1e-5;
+    matrix = start + step * direction;
+    const double up = loss(start_);
+    matrix = start - step * direction;
+    const double down = loss(start_);
+    matrix = start;
+    return (up - down) / (2 * step);
+  }
+
+  FloatModel model_;
+  Graph graph_;
+  Tensor tokens_;
+  Rotations start_;
+};
+
+TEST_P(RotationsOfEachModel, TheFunctionStays) {
+  Network network(model_, graph_, exact());
+  Pass pass(network, network, Loss::kCrossEntropy);
+  const double wanted = pass.forward(tokens_).sum;
+  EXPECT_NEAR(loss(start_), wanted, 1e-8 * wanted);
+  FloatModel folded = model_;
+  rotate(folded, start_);
+  Network rotated(folded, graph_, exact());
+  Pass rotated_pass(rotated, rotated, Loss::kCrossEntropy);
+  EXPECT_NEAR(rotated_pass.forward(tokens_).sum, wanted, 1e-5 * wanted);  // weights are fp32
+}
+
+// The loss as a function of any matrix, orthogonal or not, is smooth without quantizers.
+TEST_P(RotationsOfEachModel, GradientsAreFiniteDifferences) {
+  Rotations gradient;
+  loss(start_, &gradient);
+  const Tensor direction = torch::randn_like(start_.r1);
+  const double wanted = slope(start_.r1, direction);
+  EXPECT_NEAR((gradient.r1 * direction).sum().item<double>(), wanted,
+              1e-6 * std::max(1.0, std::abs(wanted)));
+  for (size_t l = 0; l < start_.r2.size(); ++l) {
+    const Tensor around = torch::randn_like(start_.r2[l]);
+    const double of_layer = slope(start_.r2[l], around);
+    EXPECT_NEAR((gradient.r2[l] * around).sum().item<double>(), of_layer,
+                1e-6 * std::max(1.0, std::abs(of_layer)));
+  }
+}
+
+// Along the orthogonal matrices it is constant: directions R A with A skew.
+TEST_P(RotationsOfEachModel, NoGradientAlongRotationsWithoutQuantizers) {
+  Rotations gradient;
+  loss(start_, &gradient);
+  const auto along = [](const Tensor& r, const Tensor& g) {
+    const Tensor a = torch::randn_like(r);
+    return std::abs((g * r.matmul(a - a.t())).sum().item<double>());
+  };
+  EXPECT_LT(along(start_.r1, gradient.r1), 1e-7);
+  for (size_t l = 0; l < start_.r2.size(); ++l) {
+    EXPECT_LT(along(start_.r2[l], gradient.r2[l]), 1e-7);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, RotationsOfEachModel, testing::ValuesIn(tiny_models()), test_name);
+
+}  // namespace
+}  // namespace qnpu

@@ -1,0 +1,33 @@
+// A learning run on disk: one safetensors file, written under a temporary name and renamed. It
+// holds every number that the rest of the run depends on, so that a run that was killed and started
+// again gives the same result to the byte.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace qnpu {
+
+struct LearnState {
+  int step = 0;  // taken so far
+  std::vector<double> losses;
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;  // fp32 or fp64, contiguous
+};
+
+// `fingerprint` says what the run is: recipe, model, texts, seed.
+void save_state(const std::filesystem::path& path, const std::string& fingerprint,
+                const LearnState& state);
+
+// Reads the step and the losses, and the tensors in place. False if there is no such file. Error if
+// it belongs to another run (says what to do), or does not fit.
+bool load_state(const std::filesystem::path& path, const std::string& fingerprint,
+                LearnState& state);
+
+// 16 hexadecimal digits that change with any bit of a tensor.
+std::string tensor_hash(const torch::Tensor& tensor);
+
+}  // namespace qnpu
