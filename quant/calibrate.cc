@@ -120,7 +120,7 @@ void read_windows(Simulator& simulator, const std::vector<Window>& windows, cons
 
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
-                                      const WindowProgress& progress) {
+                                      const WindowProgress& progress, const SiteHook& rounding) {
   const std::vector<bool> observed = observed_sites(graph);
   std::vector<SiteStatistics> stats(graph.sites.size());
   const SiteHook hook = [&](int site, const torch::Tensor& value) {
@@ -129,7 +129,7 @@ std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& grap
       observe(scores ? value : without_sinks(value), scores ? kScoresStride : 1,
               stats[static_cast<size_t>(site)]);
     }
-    return value;
+    return rounding ? rounding(site, value) : value;
   };
   observe_prefix(model, graph, stats);
   Simulator simulator(model, graph);

@@ -38,10 +38,12 @@ void read_windows(Simulator& simulator, const std::vector<Window>& windows, cons
 torch::Tensor without_sinks(const torch::Tensor& value);
 
 // Statistics by site index, without attention sinks; those of the caches hold the model's prefix,
-// whose rows their ranges must cover. Memory beyond the float model: one window's activations, and
-// logits of 256 tokens at a time.
+// whose rows their ranges must cover. `rounding`, if given, changes each site's values after they
+// were observed. Memory beyond the float model: one window's activations, and logits of 256 tokens
+// at a time.
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
-                                      const WindowProgress& progress);
+                                      const WindowProgress& progress,
+                                      const SiteHook& rounding = {});
 
 }  // namespace qnpu

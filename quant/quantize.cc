@@ -9,16 +9,20 @@
 #include "base/status.h"
 #include "io/files.h"
 #include "io/tokenizer.h"
-#include "model/tokens.h"
 #include "quant/calibrate.h"
+#include "quant/calibration_text.h"
 #include "quant/channel_maxima.h"
+#include "quant/fake_quant.h"
 #include "quant/freeze.h"
 #include "quant/layerwise.h"
+#include "quant/learn/learn.h"
 #include "quant/online.h"
 #include "quant/prefix.h"
 #include "quant/ranges.h"
 #include "quant/report.h"
+#include "quant/rounded_model.h"
 #include "quant/sample_text.h"
+#include "quant/saved_rounding.h"
 #include "quant/sensitivity.h"
 #include "quant/smooth.h"
 #include "quant/split.h"
@@ -42,6 +46,8 @@ constexpr char kSampledText[] = "calibration.txt";
 // The model is sampled in this many sequences, of at most this many tokens together.
 constexpr int kSequences = 32;
 constexpr int kSampledTokens = 8192;
+
+constexpr int kSmallModel = 256;  // hidden size below which bf16 products gain nothing
 
 int64_t peak_resident_bytes() {
   std::ifstream status("/proc/self/status");
@@ -102,6 +108,7 @@ class Quantizer {
       StagedFolder folder(o_.out);
       make_artifact(folder.path());
       folder.commit();
+      if (learns()) remove_work();
     }
     result.seconds = seconds_;
     result.peak_bytes = peak_resident_bytes();
@@ -117,31 +124,31 @@ class Quantizer {
     Graph graph = build_graph(load_config(o_.model / "config.json"), recipe_);
     check_steps(graph);
     const Tokenizer tokenizer = Tokenizer::load(o_.model);
-    std::vector<Window> windows = calibration_windows(tokenizer);
+    if (!o_.calibration.empty()) read_texts(tokenizer);
     FloatModel model = load();
     fold_norms(model);
-    if (windows.empty()) {
-      windows = cut(tokenizer, sampled_text(model, graph, tokenizer, folder), o_.samples);
-    }
-    if (recipe_.prefix) find_prefix_of(model, graph, tokenizer, windows);
-    if (recipe_.smooth) smooth_channels(model, graph, windows);
-    if (recipe_.split) split(model, graph, windows);
-    turn(model);
-    rotate_online(model, graph, recipe_);
-    if (recipe_.sensitivity) widen(model, graph, windows);
-    const std::vector<SiteStatistics> stats = observe(model, graph, windows);
+    if (o_.calibration.empty()) write_text(model, graph, tokenizer, folder);
+    const FloatModel teacher = learns() ? model : FloatModel{};  // shares its tensors for now
+    if (recipe_.prefix) find_prefix_of(model, graph, tokenizer);
+    if (recipe_.smooth) smooth_channels(model, graph);
+    if (recipe_.split) split(model, graph);
+    FloatModel unrotated = learns_rotations() ? model : FloatModel{};
+    turn(model, graph);
+    std::vector<SiteStatistics> stats = observe(model, graph, {});
     assign_ranges(graph, stats);
-    if (recipe_.gptq) round(model, graph, windows);
+    if (recipe_.learn) {
+      if (learns_rotations()) model = std::move(unrotated);
+      learn_section("learn", *recipe_.learn, model, teacher, graph);
+      stats = assign_other_ranges(model, graph);
+    }
+    if (recipe_.gptq) round(model, graph);
+    if (recipe_.tune) learn_section("tune", *recipe_.tune, model, teacher, graph);
     write_report(folder, graph, stats, freeze_into(folder, model, graph));
     copy_tokenizer(folder);
   }
 
   // Steps that are not there yet, or exclude each other.
   void check_steps(const Graph& graph) const {
-    if (recipe_.learn || recipe_.tune) {
-      fail("recipe '{}': this version cannot learn yet; leave the sections learn and tune out",
-           recipe_.name);
-    }
     if (recipe_.smooth && recipe_.r1 != Rotation::kNone) {
       fail(
           "recipe '{}': smooth divides by the norms' weights, but with R1 there is a rotation "
@@ -159,63 +166,27 @@ class Quantizer {
     online_rotations(graph, recipe_);  // is there a matrix of each size?
   }
 
-  // Tokens that a text begins with, and that stand between the documents of a collection.
-  static std::vector<int> first_tokens(const Tokenizer& tokenizer) {
-    std::vector<int> first = tokenizer.encode("", /*add_special_tokens=*/true);
-    const int end_of_text = tokenizer.token_to_id("<|endoftext|>");
-    if (end_of_text >= 0) first.push_back(end_of_text);
-    return first;
+  // The given texts, or (once the model is there) one that it wrote itself.
+  void read_texts(const Tokenizer& tokenizer) {
+    std::vector<NamedText> texts;
+    for (const fs::path& path : o_.calibration) {
+      texts.push_back({path.filename().string(), read_text(path)});
+    }
+    use_texts(tokenizer, texts);
   }
 
-  // Separators inside are left out: they are attention sinks, with activations a hundred times
-  // those of text, and no text that a model is asked to read has them in its middle.
-  std::vector<Window> cut(const Tokenizer& tokenizer, const std::string& text, int samples) {
-    std::vector<int> tokens = token_sequence(tokenizer, text);
-    const std::vector<int> first = first_tokens(tokenizer);
-    const auto is_separator = [&](int token) {
-      return std::find(first.begin(), first.end(), token) != first.end();
-    };
-    if (!tokens.empty()) {
-      tokens.erase(std::remove_if(tokens.begin() + 1, tokens.end(), is_separator), tokens.end());
-    }
-    return cut_windows(tokens, samples, o_.length, o_.seed);
+  void use_texts(const Tokenizer& tokenizer, const std::vector<NamedText>& texts) {
+    texts_ = make_windows(tokenizer, texts, {o_.samples, o_.length, o_.seed, learns()});
   }
 
-  // The texts' windows in turns, so that the first ones of all are a mixture too.
-  std::vector<Window> calibration_windows(const Tokenizer& tokenizer) {
-    const auto texts = static_cast<int>(o_.calibration.size());
-    std::vector<std::vector<Window>> of_text;
-    for (int i = 0; i < texts; ++i) {
-      const int samples = std::max(1, (o_.samples * (i + 1)) / texts - (o_.samples * i) / texts);
-      of_text.push_back(cut(tokenizer, read_text(o_.calibration[i]), samples));
-    }
-    std::vector<Window> windows;
-    for (size_t turn = 0; windows.size() < o_.samples; ++turn) {
-      const size_t before = windows.size();
-      for (const auto& text : of_text) {
-        if (turn < text.size()) windows.push_back(text[turn]);
-      }
-      if (windows.size() == before) break;
-    }
-    return windows;
-  }
+  bool learns() const { return recipe_.learn || recipe_.tune; }
+  bool learns_rotations() const { return recipe_.learn && recipe_.learn->rotations; }
 
-  // The beginnings of the first windows.
-  static std::vector<Window> few(const std::vector<Window>& windows, size_t count, size_t length) {
-    std::vector<Window> beginnings;
-    for (size_t i = 0; i < std::min(count, windows.size()); ++i) {
-      const auto end = static_cast<int64_t>(std::min(length, windows[i].size()));
-      beginnings.emplace_back(windows[i].begin(), windows[i].begin() + end);
-    }
-    return beginnings;
-  }
-
-  void find_prefix_of(FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
-                      const std::vector<Window>& windows) {
+  void find_prefix_of(FloatModel& model, const Graph& graph, const Tokenizer& tokenizer) {
     const Stopwatch watch(seconds_["prefix"]);
     report("prefix", 0, 1);
     prefix_ =
-        find_prefix(model, graph, few(windows, 8, 128), first_tokens(tokenizer), *recipe_.prefix,
+        find_prefix(model, graph, few(texts_.calibration, 8, 128), first_tokens(tokenizer), *recipe_.prefix,
                     [&](int done, int total) { report("prefix", done, total); });
     model.prefix = prefix_.prefix;
   }
@@ -235,32 +206,32 @@ class Quantizer {
     return model;
   }
 
-  void smooth_channels(FloatModel& model, const Graph& graph, const std::vector<Window>& windows) {
+  void smooth_channels(FloatModel& model, const Graph& graph) {
     const Stopwatch watch(seconds_["smooth"]);
-    const auto maxima = channel_maxima(model, graph, few(windows, 8, 1024), smooth_sites(graph),
+    const auto maxima = channel_maxima(model, graph, few(texts_.calibration, 8, 1024), smooth_sites(graph),
                                        [&](int done, int total) { report("smooth", done, total); });
     smooth(model, graph, maxima, *recipe_.smooth);
     return_free_memory();
   }
 
   // The most sensitive inputs of down_proj get 16 bits.
-  void widen(const FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
+  void widen(const FloatModel& model, Graph& graph) {
     const Stopwatch watch(seconds_["sensitivity"]);
     sensitivity_ =
-        measure_sensitivity(model, graph, few(windows, 4, 2048), *recipe_.sensitivity,
+        measure_sensitivity(model, graph, few(texts_.calibration, 4, 2048), *recipe_.sensitivity,
                             [&](int done, int total) { report("sensitivity", done, total); });
     widen_sensitive(recipe_, sensitivity_);
     graph = build_graph(model.config, recipe_);
   }
 
   // Outlier channels of down_proj's inputs; the graph is that of the wider model.
-  void split(FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
+  void split(FloatModel& model, Graph& graph) {
     const Stopwatch watch(seconds_["split"]);
     std::vector<int> sites;
     for (int layer = 0; layer < model.config.num_layers; ++layer) {
       sites.push_back(graph.find_site(fmt::format("layers.{}.mlp.down_proj.in", layer)));
     }
-    const auto maxima = channel_maxima(model, graph, few(windows, 8, 1024), sites,
+    const auto maxima = channel_maxima(model, graph, few(texts_.calibration, 8, 1024), sites,
                                        [&](int done, int total) { report("split", done, total); });
     for (int layer = 0; layer < model.config.num_layers; ++layer) {
       split_mlp(model, layer, plan_split(maxima.at(sites[layer]), *recipe_.split));
@@ -269,32 +240,88 @@ class Quantizer {
     return_free_memory();
   }
 
-  void round(FloatModel& model, Graph& graph, const std::vector<Window>& windows) {
-    const Stopwatch watch(seconds_["round"]);
-    report("round", 0, 1);
-    rounding_ = round_layerwise(model, graph, windows, *recipe_.gptq,
-                                [&](int done, int total) { report("round", done, total); });
-  }
-
-  void turn(FloatModel& model) {
-    report("rotate", 0, 1);
-    const Stopwatch watch(seconds_["rotate"]);
-    rotate(model, recipe_.r1, recipe_.r2, o_.seed);
-    return_free_memory();
+  void turn(FloatModel& model, Graph& graph) {
+    {
+      report("rotate", 0, 1);
+      const Stopwatch watch(seconds_["rotate"]);
+      rotate(model, recipe_.r1, recipe_.r2, o_.seed);
+      return_free_memory();
+    }
+    rotate_online(model, graph, recipe_);
+    if (recipe_.sensitivity) widen(model, graph);
   }
 
   std::vector<SiteStatistics> observe(const FloatModel& model, const Graph& graph,
-                                      const std::vector<Window>& windows) {
+                                      const SiteHook& rounding) {
     const Stopwatch watch(seconds_["calibrate"]);
-    windows_ = static_cast<int>(windows.size());
+    windows_ = static_cast<int>(texts_.calibration.size());
     report("calibrate", 0, windows_);
-    return calibrate(model, graph, windows,
-                     [&](int done, int total) { report("calibrate", done, total); });
+    const auto progress = [&](int done, int total) { report("calibrate", done, total); };
+    return calibrate(model, graph, texts_.calibration, progress, rounding);
+  }
+
+  // Stage two (method.md 1.8): all sites but those whose scales were learned, by what the model
+  // computes with weights and linears' inputs rounded.
+  std::vector<SiteStatistics> assign_other_ranges(const FloatModel& model, Graph& graph) {
+    const std::map<int, QParams> learned = linear_inputs(graph);
+    const SiteHook round = site_quant_hook(graph);
+    const auto stats = observe(with_rounded_weights(model, graph), graph,
+                               [&](int site, const torch::Tensor& value) {
+                                 return learned.contains(site) ? round(site, value) : value;
+                               });
+    assign_ranges(graph, stats);
+    for (const auto& [site, qparams] : learned) graph.sites[site].qparams = qparams;
+    apply_ties(graph);
+    return stats;
+  }
+
+  void round(FloatModel& model, Graph& graph) {
+    const Stopwatch watch(seconds_["round"]);
+    report("round", 0, 1);
+    const fs::path file = work_folder() / "rounded.safetensors";
+    const std::string fingerprint =
+        learns() ? rounding_fingerprint(model, graph, texts_.calibration, *recipe_.gptq) : "";
+    if (learns() && load_rounding(file, fingerprint, model, graph, rounding_)) return;
+    rounding_ = round_layerwise(model, graph, texts_.calibration, *recipe_.gptq,
+                                [&](int done, int total) { report("round", done, total); });
+    if (learns()) save_rounding(file, fingerprint, model, graph, rounding_);
+    return_free_memory();
+  }
+
+  void learn_section(const std::string& section, const LearnSpec& spec, FloatModel& student,
+                     const FloatModel& teacher, Graph& graph) {
+    const Stopwatch watch(seconds_[section]);
+    LearnOptions options;
+    options.spec = spec;
+    options.section = section;
+    options.windows = &texts_.learning;
+    options.held_out = texts_.held_out;
+    if (spec.rotations) {
+      options.rotations = make_rotations(student.config, recipe_.r1, recipe_.r2, o_.seed);
+    }
+    options.seed = o_.seed;
+    if (student.config.hidden_size < kSmallModel) options.type = torch::kFloat32;
+    options.state = work_folder();
+    options.progress = [&](int step, int total, double) { report(section, step, total); };
+    report(section, 0, spec.steps);
+    learned_[section] = to_json(learn(student, teacher, graph, options));
+    return_free_memory();
+  }
+
+  // Of a run that can be continued; removed when the artifact is there.
+  fs::path work_folder() const { return o_.out.string() + ".work"; }
+
+  void remove_work() const {
+    std::error_code none;
+    for (const char* name : {"learn", "rounded", "tune"}) {
+      fs::remove(work_folder() / (std::string(name) + ".safetensors"), none);
+    }
+    fs::remove(work_folder(), none);  // if nothing else is in it
   }
 
   // The model's own text, kept beside the artifact.
-  std::string sampled_text(const FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
-                           const fs::path& folder) {
+  void write_text(const FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
+                  const fs::path& folder) {
     SampleOptions sample;
     sample.sequences = kSequences;
     const int64_t wanted = std::max<int64_t>(
@@ -311,7 +338,7 @@ class Quantizer {
     const std::string text = sample_text(model, graph, tokenizer, sample);
     write_file(folder / kSampledText, text);
     return_free_memory();
-    return text;
+    use_texts(tokenizer, {{kSampledText, text}});
   }
 
   WeightReports freeze_into(const fs::path& folder, const FloatModel& model, Graph& graph) {
@@ -343,6 +370,7 @@ class Quantizer {
     if (recipe_.sensitivity) {
       report["sensitivity"] = {{"ratios", sensitivity_.ratio}, {"layers", sensitivity_.chosen}};
     }
+    for (const auto& [section, learned] : learned_) report[section] = learned;
     write_json(folder / "report.json", report);
   }
 
@@ -356,9 +384,11 @@ class Quantizer {
   Recipe recipe_ = o_.recipe;  // with the rules that sensitivity adds
   std::map<std::string, double> seconds_;
   int windows_ = 0;
+  TextWindows texts_;
   PrefixSearch prefix_;
   RoundingReports rounding_;
   Sensitivity sensitivity_;
+  std::map<std::string, nlohmann::json> learned_;  // reports by section
 };
 
 }  // namespace

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <optional>
 
 #include "eval/sqnr.h"
 #include "io/files.h"
 #include "io/test_folder.h"
 #include "io/tokenizer.h"
 #include "model/tokens.h"
+#include "quant/online.h"
 #include "quant/quantize.h"
 #include "quant/test_models.h"
 #include "tests/compare_sites.h"
@@ -22,6 +24,8 @@ constexpr int kTokens = 512;
 
 std::filesystem::path model_folder() { return source_folder() / "models" / "smollm2-135m"; }
 
+// Of a free run. Recipes whose model writes nonsense (w4a8kv8: ten times the float perplexity) have
+// none: such a model amplifies the last bit of any sum. Their nodes are compared one by one.
 struct Bounds {
   const char* recipe;
   double least_db, median_db;  // SQNR of all sites, runtime against simulator
@@ -53,13 +57,13 @@ Difference nll_difference(const std::vector<float>& a, const std::vector<float>&
   return {mean, std::sqrt((squares / count - mean * mean) / count)};
 }
 
-class SmolLm2Agreement : public testing::TestWithParam<Bounds> {
- protected:
-  void SetUp() override {
+class Agreement {
+ public:
+  explicit Agreement(const std::string& recipe) {
     QuantizeOptions options;
     options.model = model_folder();
     options.recipe =
-        load_recipe(source_folder() / "recipes" / (std::string(GetParam().recipe) + ".json"));
+        load_recipe(source_folder() / "recipes" / (recipe + ".json"));
     options.calibration = {source_folder() / "LICENSE"};
     options.samples = 4;
     options.length = kTokens;
@@ -72,7 +76,9 @@ class SmolLm2Agreement : public testing::TestWithParam<Bounds> {
     tokens_.assign(ids.begin(), ids.begin() + kTokens);
   }
 
-  std::vector<float> float_logits(const FloatModel& model) const {
+  // Of the untouched checkpoint.
+  std::vector<float> float_logits() const {
+    const FloatModel model = load_float_model(model_folder());
     const Graph graph = build_graph(model.config, Recipe{});
     Simulator simulator(model, graph);
     const std::vector<int64_t> ids(tokens_.begin(), tokens_.end());
@@ -81,55 +87,74 @@ class SmolLm2Agreement : public testing::TestWithParam<Bounds> {
     return {logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel()};
   }
 
+  SiteRows executed(int count = kTokens) const { return execute(artifact_, first(count)); }
+  SiteRows simulated(int count = kTokens, const SiteRows* forced = nullptr) const {
+    return simulate(simulated_model(*artifact_), *artifact_, first(count), forced);
+  }
+  const Artifact& artifact() const { return *artifact_; }
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+
+ private:
+  std::vector<int32_t> first(int count) const {
+    return {tokens_.begin(), tokens_.begin() + count};
+  }
+
   TestFolder folder_;
   std::shared_ptr<const Artifact> artifact_;
   std::vector<int32_t> tokens_;
 };
 
-TEST_P(SmolLm2Agreement, FreeRunning) {
-  FloatModel model = load_float_model(model_folder());
-  const std::vector<float> original = float_logits(model);
-  fold_norms(model);
-  const SiteRows executed = execute(artifact_, tokens_);
-  const SiteRows simulated = simulate(model, *artifact_, tokens_, nullptr);
+std::string name_of(std::string recipe) {
+  std::replace(recipe.begin(), recipe.end(), '-', '_');
+  return recipe;
+}
+
+class FreeRunning : public testing::TestWithParam<Bounds> {};
+class NodeByNode : public testing::TestWithParam<const char*> {};
+
+TEST_P(FreeRunning, AgreesOnSmolLm2) {
+  const Bounds bounds = GetParam();
+  const Agreement run(bounds.recipe);
+  const SiteRows executed = run.executed();
+  const SiteRows simulated = run.simulated();
+  const std::vector<float> original = run.float_logits();
   std::vector<double> db;
   for (const auto& [site, values] : executed) db.push_back(sqnr_db(simulated.at(site), values));
   std::sort(db.begin(), db.end());
-  const int out = artifact_->graph.nodes.back().out;
-  const double runtime = perplexity_of(executed.at(out), tokens_);
-  const double simulator = perplexity_of(simulated.at(out), tokens_);
-  const Difference nll = nll_difference(executed.at(out), simulated.at(out), tokens_);
+  const int out = run.artifact().graph.nodes.back().out;
+  const Difference nll = nll_difference(executed.at(out), simulated.at(out), run.tokens());
   const double to_float = sqnr_db(original, executed.at(out));
-  std::cout << GetParam().recipe << ": perplexity float " << perplexity_of(original, tokens_)
-            << ", simulator " << simulator << ", runtime " << runtime << " (" << nll.mean << " +- "
+  std::cout << bounds.recipe << ": perplexity float " << perplexity_of(original, run.tokens())
+            << ", simulator " << perplexity_of(simulated.at(out), run.tokens()) << ", runtime "
+            << perplexity_of(executed.at(out), run.tokens()) << " (" << nll.mean << " +- "
             << nll.standard_error << " nats); SQNR of " << db.size() << " sites: least " << db[0]
             << ", median " << db[db.size() / 2] << " dB; logits against float " << to_float
             << " dB\n";
-  EXPECT_GE(db[0], GetParam().least_db);
-  EXPECT_GE(db[db.size() / 2], GetParam().median_db);
+  EXPECT_GE(db[0], bounds.least_db);
+  EXPECT_GE(db[db.size() / 2], bounds.median_db);
   EXPECT_LE(std::fabs(nll.mean), std::max(0.01, 3.0 * nll.standard_error));
-  EXPECT_GE(to_float, GetParam().logits_db);
+  EXPECT_GE(to_float, bounds.logits_db);
 }
 
-TEST_P(SmolLm2Agreement, NodeByNode) {
-  FloatModel model = load_float_model(model_folder());
-  fold_norms(model);
-  tokens_.resize(128);
-  const SiteRows executed = execute(artifact_, tokens_);
-  const SiteRows simulated = simulate(model, *artifact_, tokens_, &executed);
-  const std::map<std::string, double> allowed = allowed_steps(*artifact_);
+TEST_P(NodeByNode, AgreesOnSmolLm2) {
+  const Agreement run(GetParam());
+  const SiteRows executed = run.executed(128);
+  const SiteRows simulated = run.simulated(128, &executed);
+  const std::map<std::string, double> allowed = allowed_steps(run.artifact());
   for (const auto& [index, values] : executed) {
-    const Site& site = artifact_->graph.site(index);
+    const Site& site = run.artifact().graph.site(index);
     const double steps = largest_difference(simulated.at(index), values) / site.qparams.scale[0];
     EXPECT_LE(steps, allowed.at(site.name) + 0.05) << site.name;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, SmolLm2Agreement,
+INSTANTIATE_TEST_SUITE_P(Recipes, FreeRunning,
                          testing::Values(Bounds{"w4a16kv8", 10.0, 25.0, 9.0},
-                                         Bounds{"w4a8kv8", 2.5, 10.0, 9.0},
-                                         Bounds{"w8a8kv8", 2.5, 12.0, 11.0}),
-                         [](const auto& info) { return std::string(info.param.recipe); });
+                                         Bounds{"fast-w8a8", 2.5, 12.0, 11.0}),
+                         [](const auto& info) { return name_of(info.param.recipe); });
+INSTANTIATE_TEST_SUITE_P(Recipes, NodeByNode,
+                         testing::Values("w4a16kv8", "w4a8kv8", "w8a8kv8", "fast-w8a8"),
+                         [](const auto& info) { return name_of(info.param); });
 
 }  // namespace
 }  // namespace qnpu

@@ -33,7 +33,9 @@ class Differentiable : public testing::TestWithParam<torch::ScalarType> {
     const Tensors da = torch::autograd::grad({y}, a, {direction.to(y.scalar_type())});
     const Tensors db = torch::autograd::grad({z}, b, {direction});
     for (size_t i = 0; i < da.size(); ++i) {
-      EXPECT_LT(relative_difference(da[i], db[i]), tolerance()) << "input " << i;
+      // Of values around 1; all zero where attention sees one position only.
+      const double size = std::max(1.0, db[i].abs().max().item<double>());
+      EXPECT_LT(max_difference(da[i], db[i]), tolerance() * size) << "input " << i;
     }
   }
 };

@@ -70,8 +70,7 @@ std::string fingerprint(const FloatModel& student, const Graph& graph, const Lea
     }
   }
   for (const Window& window : *o.windows) j["windows"].push_back(tensor_hash(torch::tensor(window)));
-  const std::string text = j.dump();
-  return tensor_hash(torch::tensor(std::vector<uint8_t>(text.begin(), text.end())));
+  return text_hash(j.dump());
 }
 
 class Learner {
@@ -80,7 +79,8 @@ class Learner {
       : o_(options),
         spec_(options.spec),
         fingerprint_(options.state.empty() ? "" : fingerprint(student, graph, options)),
-        teacher_(teacher, graph, teacher_options(options)),
+        teacher_graph_(build_graph(teacher.config, Recipe{})),
+        teacher_(teacher, teacher_graph_, teacher_options(options)),
         student_(student, graph, student_options(options)),
         parameters_(student, graph, student_, options.spec, options.rotations),
         pass_(student_, teacher_, options.spec.loss),
@@ -200,6 +200,7 @@ class Learner {
   const LearnOptions& o_;
   const LearnSpec& spec_;
   const std::string fingerprint_;
+  const Graph teacher_graph_;  // without the student's widened layers
   Network teacher_;
   Network student_;
   Parameters parameters_;

@@ -11,16 +11,10 @@
 #include <vector>
 
 #include "model/graph.h"
-#include "quant/calibrate.h"
+#include "quant/calibration_text.h"
 #include "quant/float_model.h"
 
 namespace qnpu {
-
-// Windows that are never learned from; a result must not be worse on any of them than its start.
-struct HeldOut {
-  std::string name;
-  std::vector<Window> windows;
-};
 
 struct LearnOptions {
   LearnSpec spec;

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "io/test_folder.h"
 #include "quant/calibrate.h"
+#include "quant/random.h"
 #include "quant/ranges.h"
 #include "quant/test_models.h"
 #include "quant/weights.h"

@@ -65,7 +65,7 @@ TEST_P(Optimizers, ScaleGradientsAreThoseOfTheRoundedWeight) {
     const Tensor log_scale = torch::randn({40}, torch::kFloat64).requires_grad_(true);
     const Tensor scale = log_scale.exp().unsqueeze(1);
     // Fixed weights scale0 * x are divided by the scale; learned x are not.
-    const Tensor v = w.x.to(torch::kFloat64) * (fixed ? scale.detach() / scale : 1.0);
+    const Tensor v = w.x.to(torch::kFloat64) * (fixed ? scale.detach() / scale : torch::ones_like(scale));
     const Tensor clipped = v.clamp(-7, 7);
     const Tensor rounded = clipped + (clipped.round() - clipped).detach();
     // g is the gradient of the integers: that of the weight times the scale.

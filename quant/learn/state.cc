@@ -83,4 +83,8 @@ std::string tensor_hash(const Tensor& tensor) {
   return fmt::format("{:016x}", hash);
 }
 
+std::string text_hash(const std::string& text) {
+  return tensor_hash(torch::tensor(std::vector<uint8_t>(text.begin(), text.end())));
+}
+
 }  // namespace qnpu

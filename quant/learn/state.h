@@ -29,5 +29,6 @@ bool load_state(const std::filesystem::path& path, const std::string& fingerprin
 
 // 16 hexadecimal digits that change with any bit of a tensor.
 std::string tensor_hash(const torch::Tensor& tensor);
+std::string text_hash(const std::string& text);
 
 }  // namespace qnpu

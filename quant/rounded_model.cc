@@ -1,0 +1,45 @@
+#include "quant/rounded_model.h"
+
+#include <vector>
+
+#include "quant/weights.h"
+
+namespace qnpu {
+namespace {
+
+torch::Tensor on_grid(const torch::Tensor& weight, const Site& site) {
+  const WeightRows rows{weight.data_ptr<float>(), weight.size(0), weight.size(1)};
+  std::vector<float> scale = site.qparams.scale;
+  if (scale.empty()) {
+    scale.resize(static_cast<size_t>(rows.n));
+    weight_scales(rows, site.spec, site.rotated, scale.data());
+  }
+  torch::Tensor integers = torch::empty(weight.sizes(), torch::kInt8);
+  round_weights(rows, scale.data(), site.spec.bitwidth, integers.data_ptr<int8_t>());
+  return integers.to(torch::kFloat32).mul_(torch::tensor(scale).unsqueeze(1));
+}
+
+}  // namespace
+
+FloatModel with_rounded_weights(FloatModel model, const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kLinear || node.layer < 0) continue;
+    const Site& site = graph.site(node.weight);
+    if (site.spec.block_size != 0) continue;
+    torch::Tensor& weight = model.weights.at(site.name);
+    weight = on_grid(weight.contiguous(), site);
+  }
+  return model;
+}
+
+std::map<int, QParams> linear_inputs(const Graph& graph) {
+  std::map<int, QParams> inputs;
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kLinear || node.layer < 0) continue;
+    const QParams& qparams = graph.site(node.in[0]).qparams;
+    if (bitwidth(qparams.dtype) <= 8) inputs.emplace(node.in[0], qparams);
+  }
+  return inputs;
+}
+
+}  // namespace qnpu

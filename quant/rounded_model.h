@@ -1,0 +1,18 @@
+// The float model with its linears' weights on their grids, as stage two observes it.
+#pragma once
+
+#include <map>
+
+#include "model/graph.h"
+#include "quant/float_model.h"
+
+namespace qnpu {
+
+// Weights of the decoder layers' linears become scale * integer, by the scales of their sites, or,
+// where there is none, by those that weight_scales chooses. Weights in blocks stay as they are.
+FloatModel with_rounded_weights(FloatModel model, const Graph& graph);
+
+// QParams of the linears' inputs of at most 8 bits, by site.
+std::map<int, QParams> linear_inputs(const Graph& graph);
+
+}  // namespace qnpu

@@ -1,0 +1,88 @@
+#include "quant/saved_rounding.h"
+
+#include <nlohmann/json.hpp>
+
+#include "quant/learn/state.h"
+
+namespace qnpu {
+namespace {
+
+using torch::Tensor;
+
+// Of the decoder layers' linears.
+std::vector<int> rounded_sites(const Graph& graph) {
+  std::vector<int> sites;
+  for (const Node& node : graph.nodes) {
+    if (node.op == Op::kLinear && node.layer >= 0) sites.push_back(node.weight);
+  }
+  return sites;
+}
+
+struct Entry {
+  Tensor weight, scale, errors;
+};
+
+// Per site its weight, its scale [N], and its two errors.
+std::vector<std::pair<std::string, Tensor>> named(const Graph& graph,
+                                                  const std::vector<Entry>& entries) {
+  std::vector<std::pair<std::string, Tensor>> all;
+  const std::vector<int> sites = rounded_sites(graph);
+  for (size_t i = 0; i < sites.size(); ++i) {
+    const std::string& name = graph.site(sites[i]).name;
+    all.emplace_back(name, entries[i].weight);
+    all.emplace_back(name + ".scale", entries[i].scale);
+    all.emplace_back(name + ".errors", entries[i].errors);
+  }
+  return all;
+}
+
+}  // namespace
+
+std::string rounding_fingerprint(const FloatModel& model, const Graph& graph,
+                                 const std::vector<Window>& windows, const GptqSpec& spec) {
+  Recipe recipe;
+  recipe.gptq = spec;
+  nlohmann::json j = {{"spec", to_json(recipe)["gptq"]}};
+  for (const auto& [name, weight] : model.weights) j["weights"][name] = tensor_hash(weight);
+  for (const Site& site : graph.sites) {
+    j["sites"].push_back({site.spec.bitwidth, tensor_hash(torch::tensor(site.qparams.scale))});
+  }
+  for (const Window& window : windows) j["windows"].push_back(tensor_hash(torch::tensor(window)));
+  return text_hash(j.dump());
+}
+
+void save_rounding(const std::filesystem::path& path, const std::string& fingerprint,
+                   const FloatModel& model, const Graph& graph, const RoundingReports& reports) {
+  std::vector<Entry> entries;
+  for (const int index : rounded_sites(graph)) {
+    const Site& site = graph.site(index);
+    const RoundingReport& report = reports.at(site.name);
+    entries.push_back({model.weights.at(site.name), torch::tensor(site.qparams.scale),
+                       torch::tensor({report.gptq_error, report.error}, torch::kFloat64)});
+  }
+  save_state(path, fingerprint, {0, {}, named(graph, entries)});
+}
+
+bool load_rounding(const std::filesystem::path& path, const std::string& fingerprint,
+                   FloatModel& model, Graph& graph, RoundingReports& reports) {
+  std::vector<Entry> entries;
+  const std::vector<int> sites = rounded_sites(graph);
+  for (const int index : sites) {
+    const Site& site = graph.site(index);
+    entries.push_back({torch::empty({site.rows, site.cols}), torch::empty({site.rows}),
+                       torch::empty({2}, torch::kFloat64)});
+  }
+  LearnState state{0, {}, named(graph, entries)};
+  if (!load_state(path, fingerprint, state)) return false;
+  for (size_t i = 0; i < sites.size(); ++i) {
+    Site& site = graph.sites[static_cast<size_t>(sites[i])];
+    const float* scale = entries[i].scale.data_ptr<float>();
+    const double* errors = entries[i].errors.data_ptr<double>();
+    site.qparams.scale.assign(scale, scale + site.rows);
+    model.weights.at(site.name) = entries[i].weight;
+    reports[site.name] = {errors[0], errors[1]};
+  }
+  return true;
+}
+
+}  // namespace qnpu
