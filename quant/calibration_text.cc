@@ -60,6 +60,19 @@ std::vector<int> first_tokens(const Tokenizer& tokenizer) {
   return first;
 }
 
+std::vector<int> sink_tokens(const Tokenizer& tokenizer) {
+  std::vector<int> tokens = first_tokens(tokenizer);
+  const auto add = [&](int token) {
+    if (token >= 0 && !contains(tokens, token)) tokens.push_back(token);
+  };
+  for (const char* name : {"<|im_start|>", "<|begin_of_text|>", "<s>", "<bos>"}) {
+    add(tokenizer.token_to_id(name));
+  }
+  const std::vector<int> line_end = tokenizer.encode("\n", /*add_special_tokens=*/false);
+  if (!line_end.empty()) add(line_end.back());
+  return tokens;
+}
+
 TextWindows make_windows(const Tokenizer& tokenizer, const std::vector<NamedText>& texts,
                          const TextOptions& o) {
   const auto count = static_cast<int>(texts.size());

@@ -37,6 +37,9 @@ struct TextWindows {
 // Tokens that a text begins with, and that stand between the documents of a collection.
 std::vector<int> first_tokens(const Tokenizer& tokenizer);
 
+// Tokens that may serve as a prefix: those, what chats and documents begin with, and a line's end.
+std::vector<int> sink_tokens(const Tokenizer& tokenizer);
+
 // Separators inside the texts are left out: they are attention sinks, with activations a hundred
 // times those of text, and no text that a model is asked to read has them in its middle. Error: a
 // text shorter than one window.

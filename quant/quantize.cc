@@ -47,6 +47,9 @@ constexpr char kSampledText[] = "calibration.txt";
 constexpr int kSequences = 32;
 constexpr int kSampledTokens = 8192;
 
+// Ranges need less text than rounding does, and looking at every value costs more than computing it.
+constexpr int kRangeTokens = 16384;
+
 constexpr int kSmallModel = 256;  // hidden size below which bf16 products gain nothing
 
 int64_t peak_resident_bytes() {
@@ -177,6 +180,7 @@ class Quantizer {
 
   void use_texts(const Tokenizer& tokenizer, const std::vector<NamedText>& texts) {
     texts_ = make_windows(tokenizer, texts, {o_.samples, o_.length, o_.seed, learns()});
+    windows_ = static_cast<int>(texts_.calibration.size());
   }
 
   bool learns() const { return recipe_.learn || recipe_.tune; }
@@ -186,7 +190,7 @@ class Quantizer {
     const Stopwatch watch(seconds_["prefix"]);
     report("prefix", 0, 1);
     prefix_ =
-        find_prefix(model, graph, few(texts_.calibration, 8, 128), first_tokens(tokenizer), *recipe_.prefix,
+        find_prefix(model, graph, few(texts_.calibration, 8, 128), sink_tokens(tokenizer), *recipe_.prefix,
                     [&](int done, int total) { report("prefix", done, total); });
     model.prefix = prefix_.prefix;
   }
@@ -254,10 +258,11 @@ class Quantizer {
   std::vector<SiteStatistics> observe(const FloatModel& model, const Graph& graph,
                                       const SiteHook& rounding) {
     const Stopwatch watch(seconds_["calibrate"]);
-    windows_ = static_cast<int>(texts_.calibration.size());
-    report("calibrate", 0, windows_);
+    const auto most = static_cast<size_t>(std::max(1, kRangeTokens / o_.length));
+    const std::vector<Window> windows = few(texts_.calibration, most, o_.length);
+    report("calibrate", 0, static_cast<int>(windows.size()));
     const auto progress = [&](int done, int total) { report("calibrate", done, total); };
-    return calibrate(model, graph, texts_.calibration, progress, rounding);
+    return calibrate(model, graph, windows, progress, rounding);
   }
 
   // Stage two (method.md 1.8): all sites but those whose scales were learned, by what the model
@@ -302,7 +307,12 @@ class Quantizer {
     options.seed = o_.seed;
     if (student.config.hidden_size < kSmallModel) options.type = torch::kFloat32;
     options.state = work_folder();
-    options.progress = [&](int step, int total, double) { report(section, step, total); };
+    fs::create_directories(work_folder());
+    std::ofstream log(work_folder() / (section + ".jsonl"), std::ios::app);
+    options.progress = [&](int step, int total, double loss) {
+      log << nlohmann::json{{"step", step}, {"loss", loss}} << std::endl;
+      report(section, step, total);
+    };
     report(section, 0, spec.steps);
     learned_[section] = to_json(learn(student, teacher, graph, options));
     return_free_memory();
@@ -313,8 +323,9 @@ class Quantizer {
 
   void remove_work() const {
     std::error_code none;
-    for (const char* name : {"learn", "rounded", "tune"}) {
-      fs::remove(work_folder() / (std::string(name) + ".safetensors"), none);
+    for (const char* name : {"learn.safetensors", "learn.jsonl", "rounded.safetensors",
+                             "tune.safetensors", "tune.jsonl"}) {
+      fs::remove(work_folder() / name, none);
     }
     fs::remove(work_folder(), none);  // if nothing else is in it
   }
@@ -367,6 +378,13 @@ class Quantizer {
         {"calibration", {{"source", source}, {"windows", windows_}, {"length", o_.length}}},
         {"sites", site_report(graph, stats)},
         {"weights", weight_report(weights)}};
+    if (recipe_.prefix) {
+      report["prefix"] = {{"tokens", prefix_.prefix.tokens}, {"outlier_bits", prefix_.bits}};
+    }
+    for (const auto& [name, rounding] : rounding_) {
+      report["rounding"].push_back(
+          {{"name", name}, {"gptq_error", rounding.gptq_error}, {"error", rounding.error}});
+    }
     if (recipe_.sensitivity) {
       report["sensitivity"] = {{"ratios", sensitivity_.ratio}, {"layers", sensitivity_.chosen}};
     }

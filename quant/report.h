@@ -4,6 +4,9 @@
 //   {"recipe", "seed", "calibration": {"source": "file" | "sampled", "windows", "length"},
 //    "sites":   [{"name", "dtype", "scale", "zero_point", "min", "max", "mean", "sigma", "sqnr"}],
 //    "weights": [{"name", "bits", "block_size" (if there are blocks), "sqnr"}],
+//    "prefix": {"tokens", "outlier_bits": before, and after each token},
+//    "rounding": [{"name", "gptq_error", "error": after scales and integers were improved}],
+//    "learn", "tune": {"losses", "held_out": [...], "accepted", "largest_drift"},
 //    "sensitivity": {"ratios": by layer, "layers": those that got 16 bits} (if the recipe has it)}
 //
 // A site's min, max, mean and sigma are those of all sites tied to it; `sqnr` (dB) is that of

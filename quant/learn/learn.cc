@@ -227,7 +227,6 @@ nlohmann::json to_json(const LearnReport& report) {
                         {"teacher_cross_entropy", loss.teacher}});
   }
   return {{"losses", report.losses},
-          {"seconds", report.seconds},
           {"held_out", held_out},
           {"accepted", report.accepted},
           {"largest_drift", report.largest_drift}};

@@ -28,12 +28,27 @@ bool Parameters::weights_wanted() const {
   return spec_.weights || spec_.weight_scales || spec_.rotations;
 }
 
+namespace {
+
+// A weight that rounds to another integer than the nearest one to its wish lies at the edge of its
+// bin, with thousands of others: all would cross it together at the first steps. So learned weights
+// begin well inside.
+constexpr double kReach = 0.25;
+
+Tensor well_inside(const Tensor& x) {
+  const Tensor integers = x.round();
+  return integers + (x - integers).clamp(-kReach, kReach);
+}
+
+}  // namespace
+
 // The group's weights in units of their scales (ones if they are not rounded).
 void Parameters::make(size_t index) {
   LinearGroup& linear = network_.groups()[index];
   Group& group = groups_[index];
   group.scale = ScaleVector(linear.scale);
   group.weights.x = fixed_weights(index) / linear.scale.unsqueeze(1);
+  if (spec_.weights) group.weights.x = well_inside(group.weights.x);
   group.weights.g = torch::zeros_like(group.weights.x);
   group.weights.codes = linear.codes;
   linear.codes_grad = group.weights.g;
