@@ -103,6 +103,7 @@ struct LearnSpec {
   bool input_scales = false;
   bool weight_scales = false;
   bool weights = false;           // the weights before rounding
+  bool norms = false;             // norm weights, at the scales' rate; not with rotations
   bool transforms = false;        // channel scales of norm -> linear and up -> down (MobileQuant)
   bool quantize_weights = true;   // false: learn for the activations alone
   bool quantize_outputs = false;  // outputs of linears, K and V too, by ranges seen before learning

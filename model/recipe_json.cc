@@ -160,6 +160,7 @@ void fields(F& f, LearnSpec& s) {
   f.flag("input_scales", s.input_scales);
   f.flag("weight_scales", s.weight_scales);
   f.flag("weights", s.weights);
+  f.flag("norms", s.norms);
   f.flag("transforms", s.transforms);
   f.flag("quantize_weights", s.quantize_weights);
   f.flag("quantize_outputs", s.quantize_outputs);

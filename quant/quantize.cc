@@ -16,6 +16,7 @@
 #include "quant/freeze.h"
 #include "quant/layerwise.h"
 #include "quant/learn/learn.h"
+#include "quant/learn/sequences.h"
 #include "quant/online.h"
 #include "quant/prefix.h"
 #include "quant/ranges.h"
@@ -114,6 +115,7 @@ class Quantizer {
       if (learns()) remove_work();
     }
     result.seconds = seconds_;
+    result.learn_seconds = learn_seconds_;
     result.peak_bytes = peak_resident_bytes();
     result.size_bytes = folder_bytes(o_.out);
     result.calibration_windows = windows_;
@@ -166,6 +168,14 @@ class Quantizer {
           "block_size; leave out one of the two",
           recipe_.name);
     }
+    if (learns() && (blocks || !recipe_.deployable())) {
+      fail(
+          "recipe '{}': what has blocks of weights or is only simulated (r3, r4, "
+          "dynamic_activations) cannot be learned; leave out the sections learn and tune",
+          recipe_.name);
+    }
+    if (recipe_.learn) check_learning(*recipe_.learn, "learn");
+    if (recipe_.tune) check_learning(*recipe_.tune, "tune");
     online_rotations(graph, recipe_);  // is there a matrix of each size?
   }
 
@@ -178,9 +188,12 @@ class Quantizer {
     use_texts(tokenizer, texts);
   }
 
+  // Text too short to learn from shows here already.
   void use_texts(const Tokenizer& tokenizer, const std::vector<NamedText>& texts) {
     texts_ = make_windows(tokenizer, texts, {o_.samples, o_.length, o_.seed, learns()});
     windows_ = static_cast<int>(texts_.calibration.size());
+    if (recipe_.learn) Sequences(texts_.learning, recipe_.learn->length, o_.seed);
+    if (recipe_.tune) Sequences(texts_.learning, recipe_.tune->length, o_.seed);
   }
 
   bool learns() const { return recipe_.learn || recipe_.tune; }
@@ -307,14 +320,19 @@ class Quantizer {
     options.seed = o_.seed;
     if (student.config.hidden_size < kSmallModel) options.type = torch::kFloat32;
     options.state = work_folder();
-    fs::create_directories(work_folder());
-    std::ofstream log(work_folder() / (section + ".jsonl"), std::ios::app);
+    std::ofstream log;
     options.progress = [&](int step, int total, double loss) {
+      if (!log.is_open()) {
+        fs::create_directories(work_folder());
+        log.open(work_folder() / (section + ".jsonl"), std::ios::app);
+      }
       log << nlohmann::json{{"step", step}, {"loss", loss}} << std::endl;
       report(section, step, total);
     };
     report(section, 0, spec.steps);
-    learned_[section] = to_json(learn(student, teacher, graph, options));
+    const LearnReport report = learn(student, teacher, graph, options);
+    learned_[section] = to_json(report);
+    learn_seconds_[section] = report.seconds;
     return_free_memory();
   }
 
@@ -407,6 +425,7 @@ class Quantizer {
   RoundingReports rounding_;
   Sensitivity sensitivity_;
   std::map<std::string, nlohmann::json> learned_;  // reports by section
+  std::map<std::string, std::vector<double>> learn_seconds_;
 };
 
 }  // namespace

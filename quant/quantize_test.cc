@@ -230,6 +230,55 @@ TEST(Quantize, StopLeavesNothingBehind) {
   }
 }
 
+// Stage one, rounding layer by layer, and tuning.
+Recipe learning_recipe() {
+  Recipe recipe = recipe_of("fast");
+  recipe.learn.emplace();
+  recipe.learn->rotations = recipe.learn->input_scales = recipe.learn->weight_scales = true;
+  recipe.tune.emplace();
+  recipe.tune->weights = recipe.tune->input_scales = recipe.tune->quantize_outputs = true;
+  recipe.tune->loss = Loss::kKl;
+  recipe.tune->optimizer = Optimizer::kAdam;
+  for (LearnSpec* spec : {&*recipe.learn, &*recipe.tune}) {
+    spec->steps = 20;
+    spec->length = 24;
+  }
+  return recipe;
+}
+
+TEST(Quantize, LearningGoesOnWhereItStopped) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "whole");
+  options.recipe = learning_recipe();
+  quantize(options);
+  const auto whole = contents(options.out);
+  const nlohmann::json report = read_json(options.out / "report.json");
+  for (const char* section : {"learn", "tune"}) {
+    EXPECT_EQ(report[section]["losses"].size(), 20u);
+    EXPECT_EQ(report[section]["held_out"][0]["text"], "LICENSE");
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);  // no work folder
+
+  options.out = folder.path() / "stopped";
+  for (const char* section : {"learn", "tune"}) {
+    int first = 0;
+    options.progress = [&](const std::string& step, int done, int) {
+      if (step == section && done == 18) fail("stopped");
+      if (step == "learn" && done > 0 && first == 0) first = done;
+    };
+    EXPECT_EQ(error_of([&] { quantize(options); }), "stopped");
+    EXPECT_FALSE(fs::exists(options.out));
+    EXPECT_EQ(first, section == std::string("learn") ? 1 : 17);  // a state each 16 steps
+  }
+  options.progress = {};
+  QuantizeOptions other = options;
+  other.recipe.tune->lr_weights *= 2;
+  EXPECT_THAT(error_of([&] { quantize(other); }), HasSubstr("another run"));
+  quantize(options);
+  EXPECT_EQ(contents(options.out), whole);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
+}
+
 TEST(Quantize, BadInputsAreNamed) {
   const TestFolder folder;
   const auto error_with = [&](auto change) {
@@ -249,8 +298,21 @@ TEST(Quantize, BadInputsAreNamed) {
     o.recipe.rules.push_back({.match = "layers.*.nothing", .bitwidth = 8});
   };
   EXPECT_THAT(error_with(no_match), HasSubstr("'layers.*.nothing' matches no site"));
-  const auto learning = [](QuantizeOptions& o) { o.recipe.tune.emplace(); };
-  EXPECT_THAT(error_with(learning), HasSubstr("cannot learn yet"));
+  const auto transforms = [](QuantizeOptions& o) { o.recipe.tune.emplace().transforms = true; };
+  EXPECT_THAT(error_with(transforms), HasSubstr("cannot learn 'transforms'"));
+  const auto hidden = [](QuantizeOptions& o) { o.recipe.tune.emplace().loss = Loss::kHidden; };
+  EXPECT_THAT(error_with(hidden), HasSubstr("loss 'hidden'"));
+  const auto online = [](QuantizeOptions& o) {
+    o.recipe.tune.emplace();
+    o.recipe.dynamic_activations = true;
+  };
+  EXPECT_THAT(error_with(online), HasSubstr("cannot be learned"));
+  const auto long_windows = [](QuantizeOptions& o) {
+    o.recipe.tune.emplace().weights = true;
+    o.recipe.tune->optimizer = Optimizer::kAdam;
+    o.recipe.tune->length = 1 << 19;
+  };
+  EXPECT_THAT(error_with(long_windows), HasSubstr("no window of 524288 tokens"));
   const auto wrong_width = [](QuantizeOptions& o) {
     o.recipe.rules.push_back({.match = "embed_tokens.weight", .bitwidth = 4});
   };

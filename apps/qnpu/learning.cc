@@ -91,7 +91,8 @@ QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress
     progress.update(step, done, total);
   };
   const QuantizeResult result = quantize(options);
-  return {result.seconds, result.peak_bytes, result.size_bytes, result.calibration_tokens};
+  return {result.seconds, result.learn_seconds, result.peak_bytes, result.size_bytes,
+          result.calibration_tokens};
 }
 
 LogitsSource float_source(const std::filesystem::path& folder, const std::string& dtype,

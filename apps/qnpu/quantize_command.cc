@@ -47,7 +47,8 @@ void run(const Options& options) {
               {"peak_bytes", summary.peak_bytes},
               {"size_bytes", summary.size_bytes},
               {"calibration_tokens", summary.calibration_tokens},
-              {"step_seconds", summary.seconds}});
+              {"step_seconds", summary.seconds},
+              {"learn_seconds", summary.learn_seconds}});
 }
 
 }  // namespace

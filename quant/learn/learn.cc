@@ -22,18 +22,6 @@ constexpr int64_t kTokens = 2048;  // of one pass; more sequences become several
 constexpr double kDiverged = 3.0;  // times the first loss ...
 constexpr int kPatience = 5;       // ... in so many steps without a break
 
-void check(const LearnSpec& spec, const std::string& section) {
-  if (spec.rotations && spec.weights) {
-    fail("recipe section '{}': 'rotations' and 'weights' cannot be learned together", section);
-  }
-  if (!spec.quantize_weights && (spec.weights || spec.weight_scales)) {
-    fail("recipe section '{}': 'weights' and 'weight_scales' need 'quantize_weights'", section);
-  }
-  if (spec.optimizer == Optimizer::kSgd && spec.weights) {
-    fail("recipe section '{}': 'weights' need the optimizer 'adam'", section);
-  }
-}
-
 // Linear warm-up, then a cosine that reaches 0 after the last step.
 double rate_factor(const LearnSpec& spec, int step) {
   if (step < spec.warmup) return (step + 1.0) / (spec.warmup + 1.0);
@@ -159,7 +147,7 @@ class Learner {
       if (active) rates += fmt::format("{}'{}' ({})", rates.empty() ? "" : " or ", key, value);
     };
     mention(spec_.rotations, "lr_rotations", spec_.lr_rotations);
-    mention(spec_.input_scales || spec_.weight_scales, "lr_scales", spec_.lr_scales);
+    mention(spec_.input_scales || spec_.weight_scales || spec_.norms, "lr_scales", spec_.lr_scales);
     mention(spec_.weights, "lr_weights", spec_.lr_weights);
     fail("learning diverged: the loss is {:.4g} after step {}, and was {:.4g} at first; lower {} in "
          "the recipe's section '{}'{}",
@@ -212,9 +200,30 @@ class Learner {
 
 }  // namespace
 
+void check_learning(const LearnSpec& spec, const std::string& section) {
+  if (spec.transforms) {
+    fail("recipe section '{}': this version cannot learn 'transforms'; leave them out", section);
+  }
+  if (spec.loss == Loss::kHidden) {
+    fail("recipe section '{}': this version cannot learn by the loss 'hidden'; take 'kl'", section);
+  }
+  if (spec.rotations && spec.weights) {
+    fail("recipe section '{}': 'rotations' and 'weights' cannot be learned together", section);
+  }
+  if (spec.rotations && spec.norms) {
+    fail("recipe section '{}': 'rotations' and 'norms' cannot be learned together", section);
+  }
+  if (!spec.quantize_weights && (spec.weights || spec.weight_scales)) {
+    fail("recipe section '{}': 'weights' and 'weight_scales' need 'quantize_weights'", section);
+  }
+  if (spec.optimizer == Optimizer::kSgd && spec.weights) {
+    fail("recipe section '{}': 'weights' need the optimizer 'adam'", section);
+  }
+}
+
 LearnReport learn(FloatModel& student, const FloatModel& teacher, Graph& graph,
                   const LearnOptions& options) {
-  check(options.spec, options.section);
+  check_learning(options.spec, options.section);
   return Learner(student, teacher, graph, options).run();
 }
 

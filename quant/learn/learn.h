@@ -29,6 +29,9 @@ struct LearnOptions {
   std::function<void(int step, int total, double loss)> progress;  // may throw to stop
 };
 
+// Error: what cannot be learned together, or not at all.
+void check_learning(const LearnSpec& spec, const std::string& section);
+
 struct HeldOutLoss {
   std::string name;
   double before = 0.0;   // the loss that is learned, per token

@@ -120,6 +120,22 @@ TEST(Learn, ScalesAloneLeaveTheWeights) {
   EXPECT_TRUE(torch::equal(s.student.weights.at(kWeight), before));
 }
 
+// Integers and scales of weights stay; what is frozen differs in the norms alone.
+TEST(Learn, NormsAloneBringTheLossDown) {
+  Setting s = setting("tiny-qwen3");
+  const std::string norm = "layers.1.input_layernorm.weight";
+  const Tensor weight = s.student.weights.at(kWeight).clone();
+  const Tensor before = s.student.weights.at(norm).clone();
+  s.options.spec.norms = true;
+  s.options.spec.lr_scales = 0.003;
+  s.options.spec.steps = 30;
+  s.options.held_out = {{"same", s.windows}};
+  const LearnReport report = run(s);
+  EXPECT_LT(report.held_out[0].after, report.held_out[0].before);
+  EXPECT_TRUE(torch::equal(s.student.weights.at(kWeight), weight));
+  EXPECT_GT(max_difference(s.student.weights.at(norm), before), 1e-3);
+}
+
 TEST(Learn, PaperStageOneKeepsTheFloatFunction) {
   for (const std::string& name : tiny_models()) {
     Setting s = setting(name, /*rotations=*/true);
@@ -152,7 +168,7 @@ TEST(Learn, ResumedIsUninterruptedByteForByte) {
   for (const bool rotations : {false, true}) {
     const auto prepare = [&] {
       Setting s = setting("tiny-qwen2", rotations);
-      s.options.spec.weights = !rotations;
+      s.options.spec.weights = s.options.spec.norms = !rotations;
       s.options.spec.weight_scales = s.options.spec.input_scales = true;
       s.options.checkpoint_every = 5;
       return s;

@@ -14,6 +14,7 @@ Parameters::Parameters(FloatModel& student, Graph& graph, Network& network, cons
     : student_(student), graph_(graph), network_(network), spec_(spec) {
   const torch::NoGradGuard no_grad;
   if (spec.rotations) rotations_.emplace(student, graph, network, rotations);
+  if (spec.norms) norms_.emplace(student, graph, network);
   groups_.resize(network.groups().size());
   Tensor inputs = torch::ones({static_cast<int64_t>(groups_.size())}, torch::kFloat64);
   for (size_t i = 0; i < groups_.size(); ++i) {
@@ -80,6 +81,7 @@ void Parameters::step(const Rates& rates, int64_t tokens) {
   const torch::NoGradGuard no_grad;
   ++steps_;
   if (spec_.input_scales) step_inputs(rates, tokens);
+  if (norms_) norms_->step(rule(rates.scales));
   for (LinearGroup& linear : network_.groups()) linear.input_scale_grad = 0.0;
   if (!weights_wanted()) return;
   for (size_t i = 0; i < groups_.size(); ++i) {
@@ -175,12 +177,17 @@ void Parameters::finish() {
       graph_.sites[graph_.nodes[part.node].weight].qparams.scale.assign(scale, scale + part.rows);
     }
   }
+  if (norms_) norms_->finish(student_);
   if (rotations_) rotate(student_, rotations_->result());
 }
 
 // What is learned, but for weights.
 NamedTensors Parameters::values() const {
   NamedTensors all = rotations_ ? rotations_->state() : NamedTensors{};
+  if (norms_) {
+    const NamedTensors norms = norms_->values();
+    all.insert(all.end(), norms.begin(), norms.end());
+  }
   all.emplace_back("inputs", inputs_.log_scale);
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const std::string name = graph_.site(network_.groups()[i].site).name;
@@ -191,6 +198,10 @@ NamedTensors Parameters::values() const {
 
 NamedTensors Parameters::state() const {
   NamedTensors all = values();
+  if (norms_) {
+    const NamedTensors norms = norms_->state();
+    all.insert(all.end(), norms.begin(), norms.end());
+  }
   all.insert(all.end(), {{"inputs.m", inputs_.m}, {"inputs.v", inputs_.v}});
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const Group& group = groups_[i];
@@ -209,6 +220,7 @@ void Parameters::restored(int steps) {
   const torch::NoGradGuard no_grad;
   steps_ = steps;
   if (rotations_) rotations_->restored();
+  if (norms_) norms_->restored();
   share_inputs();
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) share(i);
 }

@@ -1,5 +1,5 @@
-// What is learned of a network: scales of the linears' inputs and weights, the weights before
-// rounding, or the rotations under fixed weights; and how a step changes them.
+// What is learned of a network: scales of the linears' inputs and weights, norm weights, the weights
+// before rounding, or the rotations under fixed weights; and how a step changes them.
 //
 // A weight is scale * x, x in units of its scale: then one learning rate fits all layers, and a step
 // of the scale does not move x across roundings.
@@ -15,6 +15,7 @@
 #include "model/graph.h"
 #include "quant/float_model.h"
 #include "quant/learn/network.h"
+#include "quant/learn/norm_learner.h"
 #include "quant/learn/optimizer_ops.h"
 #include "quant/learn/rotation_learner.h"
 #include "quant/learn/scale_optimizer.h"
@@ -81,6 +82,7 @@ class Parameters {
   Network& network_;
   LearnSpec spec_;
   std::optional<RotationLearner> rotations_;
+  std::optional<NormLearner> norms_;
   std::vector<Group> groups_;  // beside network.groups()
   ScaleVector inputs_;         // [groups]; 1 where an input is not rounded
   int steps_ = 0;
