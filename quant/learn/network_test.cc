@@ -51,7 +51,10 @@ TEST_P(EachModel, WithoutRoundingIsTheSimulator) {
   Network fp32(model_, graph_, unrounded(torch::kFloat32));
   EXPECT_LT(relative_difference(logits(fp32, tokens_.unsqueeze(0)), wanted), 1e-4);
   Network bf16(model_, graph_, unrounded(torch::kBFloat16));
-  EXPECT_LT(relative_difference(logits(bf16, tokens_.unsqueeze(0)), wanted), 0.05);
+  // No worse than a walk that rounds to bf16 wherever transformers does.
+  Simulator bf16_simulator(model_, graph_, torch::kBFloat16);
+  const double usual = relative_difference(all_logits(bf16_simulator, tokens_), wanted);
+  EXPECT_LT(relative_difference(logits(bf16, tokens_.unsqueeze(0)), wanted), 1.5 * usual);
 }
 
 TEST_P(EachModel, SequencesOfABatchDoNotMix) {
