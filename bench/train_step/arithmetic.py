@@ -39,7 +39,7 @@ def operations(config: Config, tokens: int, length: int) -> Operations:
 
 
 def step_seconds(seconds: list[float]) -> float:
-    """The median, without the first step: it has the first touch of all memory."""
+    """The median, without the first of several: it has the first touch of all memory."""
     return statistics.median(seconds[1:] or seconds)
 
 

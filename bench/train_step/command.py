@@ -71,7 +71,7 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
                    "--samples", "1", "--length", str(args.tokens), "--out", folder / "out",
                    "--json", *threads)
         learned = json.loads((folder / "out/report.json").read_text())["learn"]
-    return {"seconds": learned["seconds"], "losses": learned["losses"], "start_bytes": 0,
+    return {"seconds": done["learn_seconds"]["learn"], "losses": learned["losses"], "start_bytes": 0,
             "peak_bytes": done["peak_bytes"]}
 
 
