@@ -109,22 +109,27 @@ class Quantizer {
     QuantizeResult result;
     {
       const Stopwatch watch(seconds_["total"]);
-      StagedFolder folder(o_.out);
-      make_artifact(folder.path());
-      folder.commit();
-      if (learns()) remove_work();
+      if (o_.workers.first()) {
+        StagedFolder folder(o_.out);
+        make_artifact(folder.path());
+        folder.commit();
+        if (learns()) remove_work();
+        result.size_bytes = folder_bytes(o_.out);
+      } else {
+        make_artifact({});
+      }
     }
     result.seconds = seconds_;
     result.learn_seconds = learn_seconds_;
     result.peak_bytes = peak_resident_bytes();
-    result.size_bytes = folder_bytes(o_.out);
     result.calibration_windows = windows_;
     result.calibration_tokens = windows_ * o_.length;
     return result;
   }
 
  private:
-  // What may be wrong with recipe and text shows before the long work begins.
+  // What may be wrong with recipe and text shows before the long work begins. All workers come to
+  // the same model and ranges; those but the first have no `folder`, and stop there.
   void make_artifact(const fs::path& folder) {
     Graph graph = build_graph(load_config(o_.model / "config.json"), recipe_);
     check_steps(graph);
@@ -148,6 +153,7 @@ class Quantizer {
     }
     if (recipe_.gptq) round(model, graph);
     if (recipe_.tune) learn_section("tune", *recipe_.tune, model, teacher, graph);
+    if (!o_.workers.first()) return;
     write_report(folder, graph, stats, freeze_into(folder, model, graph));
     copy_tokenizer(folder);
   }
@@ -174,8 +180,8 @@ class Quantizer {
           "dynamic_activations) cannot be learned; leave out the sections learn and tune",
           recipe_.name);
     }
-    if (recipe_.learn) check_learning(*recipe_.learn, "learn");
-    if (recipe_.tune) check_learning(*recipe_.tune, "tune");
+    if (recipe_.learn) check_learning(*recipe_.learn, "learn", o_.workers);
+    if (recipe_.tune) check_learning(*recipe_.tune, "tune", o_.workers);
     online_rotations(graph, recipe_);  // is there a matrix of each size?
   }
 
@@ -225,8 +231,9 @@ class Quantizer {
 
   void smooth_channels(FloatModel& model, const Graph& graph) {
     const Stopwatch watch(seconds_["smooth"]);
-    const auto maxima = channel_maxima(model, graph, few(texts_.calibration, 8, 1024), smooth_sites(graph),
-                                       [&](int done, int total) { report("smooth", done, total); });
+    const auto maxima =
+        channel_maxima(model, graph, few(texts_.calibration, 8, 1024), smooth_sites(graph),
+                       [&](int done, int total) { report("smooth", done, total); });
     smooth(model, graph, maxima, *recipe_.smooth);
     return_free_memory();
   }
@@ -302,7 +309,7 @@ class Quantizer {
     if (learns() && load_rounding(file, fingerprint, model, graph, rounding_)) return;
     rounding_ = round_layerwise(model, graph, texts_.calibration, *recipe_.gptq,
                                 [&](int done, int total) { report("round", done, total); });
-    if (learns()) save_rounding(file, fingerprint, model, graph, rounding_);
+    if (learns() && o_.workers.first()) save_rounding(file, fingerprint, model, graph, rounding_);
     return_free_memory();
   }
 
@@ -319,10 +326,11 @@ class Quantizer {
     }
     options.seed = o_.seed;
     if (student.config.hidden_size < kSmallModel) options.type = torch::kFloat32;
+    options.workers = o_.workers;
     options.state = work_folder();
-    std::ofstream log;
+    std::ofstream log;  // of the first worker
     options.progress = [&](int step, int total, double loss) {
-      if (!log.is_open()) {
+      if (!log.is_open() && o_.workers.first()) {
         fs::create_directories(work_folder());
         log.open(work_folder() / (section + ".jsonl"), std::ios::app);
       }
@@ -365,7 +373,7 @@ class Quantizer {
     };
     const Stopwatch watch(seconds_["sample"]);
     const std::string text = sample_text(model, graph, tokenizer, sample);
-    write_file(folder / kSampledText, text);
+    if (o_.workers.first()) write_file(folder / kSampledText, text);
     return_free_memory();
     use_texts(tokenizer, {{kSampledText, text}});
   }

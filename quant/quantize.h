@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/recipe.h"
+#include "quant/learn/workers.h"
 
 namespace qnpu {
 
@@ -21,6 +22,7 @@ struct QuantizeOptions {
   uint64_t seed = 0;
   std::filesystem::path out;  // the artifact; replaced, if there is one, when all is done
   int max_positions = 8192;   // longest context of the artifact, at most the model's own
+  Workers workers;            // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "split",
   // "rotate", "sensitivity", "calibrate", "learn", "round", "tune" or "freeze", in this order, those that the recipe
   // has.

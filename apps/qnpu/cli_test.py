@@ -537,6 +537,79 @@ class BadArtifact(Case):
         self.assert_unusable("graph.json", newer, "99")
 
 
+class SeveralProcesses(Case):
+    def recipe(self, steps):
+        return self.write(f"learn-{steps}.json", json.dumps({
+            "name": "learn", "rotation": {"r1": "hadamard", "r2": "hadamard"},
+            "rules": [{"match": "layers.*_proj.weight", "bitwidth": 4}],
+            "learn": {"steps": steps, "sequences": 3, "length": 32, "rotations": True,
+                      "input_scales": True, "weight_scales": True, "lr_scales": 0.3}}))
+
+    def scales(self, artifact):
+        return {s["name"]: s["scale"] for s in self.json("inspect", artifact)["sites"]
+                if "scale" in s and s["scale"]}
+
+    def learn(self, name, steps, *arguments):
+        result = self.quantize(self.folder / name, *arguments, recipe=self.recipe(steps))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads((self.folder / name / "report.json").read_text())
+        return self.scales(self.folder / name), report["learn"]
+
+    def test_two_learn_what_one_learns(self):
+        one, report = self.learn("one", 1)
+        two, same = self.learn("two", 1, "--processes", 2)
+        self.assertEqual(one.keys(), two.keys())
+        for name, scale in one.items():
+            self.assertAlmostEqual(two[name] / scale, 1, delta=1e-3, msg=name)
+        self.assertTrue(report["accepted"])
+        self.assertAlmostEqual(same["losses"][0], report["losses"][0], places=5)
+        for key in ("before", "after"):
+            self.assertAlmostEqual(same["held_out"][0][key], report["held_out"][0][key], places=3)
+        self.assertFalse((self.folder / "two.work").exists())
+
+    def start(self, name):
+        """A long run of two processes: the first, and the id of the second once it learns."""
+        out = self.folder / name
+        command = [PROGRAM, "quantize", "--model", MODEL, "--recipe", self.recipe(1000000),
+                   "--calib", TEXT, "--out", out, "--samples", 4, "--length", 64, "--processes", 2]
+        first = subprocess.Popen([str(x) for x in command], text=True, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE)
+        children = pathlib.Path(f"/proc/{first.pid}/task/{first.pid}/children")
+        deadline = time.monotonic() + 60
+        while not (self.folder / f"{name}.work").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (second,) = children.read_text().split()
+        return first, int(second)
+
+    def assert_stopped(self, name, first, second, code, *words):
+        out, err = first.communicate(timeout=60)
+        lines = [x for x in err.splitlines() if not PROGRESS.fullmatch(x)]
+        self.assertEqual((first.returncode, out, len(lines)), (code, "", 1), err)
+        for word in words:
+            self.assertIn(word, lines[0])
+        self.assertFalse(pathlib.Path(f"/proc/{second}").exists())
+        left = [x.name for x in self.folder.iterdir() if name in x.name]
+        self.assertEqual(left, [f"{name}.work"])  # to continue from
+
+    def test_a_lost_process_stops_all(self):
+        first, second = self.start("lost")
+        os.kill(second, signal.SIGKILL)
+        self.assert_stopped("lost", first, second, 1, "qnpu: error: process 2 of 2", "signal 9")
+
+    def test_an_interrupt_stops_all(self):
+        first, second = self.start("long")
+        first.send_signal(signal.SIGINT)
+        self.assert_stopped("long", first, second, 130, "qnpu: stopped")
+
+    def test_more_processes_than_sequences(self):
+        self.assert_error(self.quantize(self.folder / "many", "--processes", 4,
+                                        recipe=self.recipe(1)), "4 processes", "'sequences' (3)")
+
+    def test_bad_environment(self):
+        environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "two"}
+        self.assert_error(self.quantize(self.folder / "bad", env=environment), "RANK", "two")
+
+
 class Interrupts(Case):
     def interrupt(self, *arguments, after):
         """SIGINT once the path pattern `after` exists; the process's exit code."""

@@ -2,8 +2,11 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <vector>
 
+#include "apps/qnpu/interrupt.h"
+#include "apps/qnpu/processes.h"
 #include "apps/qnpu/program.h"
 #include "base/status.h"
 #include "quant/fake_quant.h"
@@ -15,8 +18,9 @@ namespace qnpu {
 namespace {
 
 // Asked before libtorch first counts threads by itself: on virtual machines it may find one core.
-void use_threads(int threads) {
-  torch::set_num_threads(threads > 0 ? threads : omp_get_max_threads());
+void use_threads(int threads, int processes = 1) {
+  const int all = threads > 0 ? threads : omp_get_max_threads();
+  torch::set_num_threads(std::max(1, all / processes));
 }
 
 // A simulator with everything that it refers to.
@@ -73,12 +77,9 @@ LogitsSource source_of(std::shared_ptr<Runner> runner, const std::string& name) 
   return source;
 }
 
-}  // namespace
-
-void need_learning_program() {}
-
-QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress& progress) {
-  use_threads(arguments.threads);
+// Of several processes, the first shows progress and writes.
+QuantizeSummary quantize_with(Processes& others, const QuantizeArguments& arguments,
+                              Progress& progress) {
   QuantizeOptions options;
   options.model = arguments.model;
   options.recipe = load_recipe(arguments.recipe);
@@ -87,12 +88,33 @@ QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress
   options.length = arguments.length;
   options.seed = arguments.seed;
   options.out = arguments.out;
+  options.workers = Workers::from_environment();
   options.progress = [&](const std::string& step, int done, int total) {
-    progress.update(step, done, total);
+    others.check();
+    if (options.workers.first()) {
+      progress.update(step, done, total);
+    } else {
+      check_interrupted();
+    }
   };
   const QuantizeResult result = quantize(options);
-  return {result.seconds, result.learn_seconds, result.peak_bytes, result.size_bytes,
-          result.calibration_tokens};
+  return {result.seconds,    result.learn_seconds,      result.peak_bytes,
+          result.size_bytes, result.calibration_tokens, options.workers.first()};
+}
+
+}  // namespace
+
+void need_learning_program() {}
+
+QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress& progress) {
+  use_threads(arguments.threads, arguments.processes);
+  Processes others(arguments.processes);
+  try {
+    return quantize_with(others, arguments, progress);
+  } catch (const std::exception&) {
+    others.check(/*about_to_end=*/true);  // if one of them is the reason, it knows better
+    throw;
+  }
 }
 
 LogitsSource float_source(const std::filesystem::path& folder, const std::string& dtype,

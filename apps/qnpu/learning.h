@@ -25,6 +25,7 @@ struct QuantizeArguments {
   int length = 2048;
   uint64_t seed = 0;
   int threads = 0;
+  int processes = 1;  // that share the threads
 };
 
 struct QuantizeSummary {
@@ -33,6 +34,7 @@ struct QuantizeSummary {
   int64_t peak_bytes = 0;                 // largest resident memory of the process
   int64_t size_bytes = 0;                 // of the artifact's files
   int64_t calibration_tokens = 0;
+  bool first = true;  // of several processes: the others wrote nothing and say nothing
 };
 
 QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress& progress);

@@ -66,6 +66,8 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 
 void remember_arguments(int, char** argv) { arguments = argv; }
 
+char** program_arguments() { return arguments; }
+
 void become_learning_program() {
   const fs::path program = program_folder() / "qnpu-learn";
   // libtorch's OpenMP threads else spin for milliseconds at every barrier, which on a busy machine

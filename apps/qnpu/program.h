@@ -11,6 +11,8 @@ namespace qnpu {
 // The arguments as given, kept by main for the hand-over to qnpu-learn.
 void remember_arguments(int argc, char** argv);
 
+char** program_arguments();  // as remembered, for another process of this program
+
 // Replaces this process by `qnpu-learn`, which lies in the same folder, with the same arguments.
 // Error if there is none: the build has no learning tools.
 [[noreturn]] void become_learning_program();

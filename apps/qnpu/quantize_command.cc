@@ -38,6 +38,7 @@ void run(const Options& options) {
     Progress progress;
     summary = quantize_checkpoint(arguments, progress);
   }
+  if (!summary.first) return;
   const double seconds = summary.seconds["total"];
   fmt::print(stderr, "{}: {}, quantized in {:.1f} s with {} of memory\n", arguments.out.string(),
              format_bytes(summary.size_bytes), seconds, format_bytes(summary.peak_bytes));
@@ -72,6 +73,9 @@ void add_quantize_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--threads", arguments.threads, "Default: all cores")
       ->check(CLI::PositiveNumber);
+  command->add_option("--processes", arguments.processes, "That share the learning and the threads")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object on standard output");
   command->callback([options] { run(*options); });
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numbers>
 
@@ -57,7 +58,8 @@ std::string fingerprint(const FloatModel& student, const Graph& graph, const Lea
       j["scales"][site.name] = tensor_hash(torch::tensor(site.qparams.scale));
     }
   }
-  for (const Window& window : *o.windows) j["windows"].push_back(tensor_hash(torch::tensor(window)));
+  for (const Window& window : *o.windows)
+    j["windows"].push_back(tensor_hash(torch::tensor(window)));
   return text_hash(j.dump());
 }
 
@@ -66,11 +68,14 @@ class Learner {
   Learner(FloatModel& student, const FloatModel& teacher, Graph& graph, const LearnOptions& options)
       : o_(options),
         spec_(options.spec),
-        fingerprint_(options.state.empty() ? "" : fingerprint(student, graph, options)),
+        workers_(options.workers),
+        fingerprint_(options.state.empty() && workers_.size() == 1
+                         ? ""
+                         : fingerprint(student, graph, options)),
         teacher_graph_(build_graph(teacher.config, Recipe{})),
         teacher_(teacher, teacher_graph_, teacher_options(options)),
         student_(student, graph, student_options(options)),
-        parameters_(student, graph, student_, options.spec, options.rotations),
+        parameters_(student, graph, student_, options.spec, options.rotations, options.workers),
         pass_(student_, teacher_, options.spec.loss),
         sequences_(*options.windows, options.spec.length, options.seed) {}
 
@@ -97,32 +102,40 @@ class Learner {
   // The step to go on with.
   int resume() {
     LearnState state{0, {}, parameters_.state()};
-    if (o_.state.empty() || !load_state(state_file(), fingerprint_, state)) return 0;
-    parameters_.restored(state.step);
-    sequences_.skip(int64_t{state.step} * spec_.sequences);
-    report_.losses = state.losses;
+    if (!o_.state.empty() && load_state(state_file(), fingerprint_, state)) {
+      parameters_.restored(state.step);
+      sequences_.skip(int64_t{state.step} * spec_.sequences);
+      report_.losses = state.losses;
+    }
+    if (!workers_.agree(std::hash<std::string>()(fmt::format("{} {}", fingerprint_, state.step)))) {
+      fail(
+          "the processes start to learn from different states: give all the same files, options "
+          "and numbers of threads, and a folder that all of them see");
+    }
     return state.step;
   }
 
   void save(int step) const {
-    if (o_.state.empty()) return;
+    if (o_.state.empty() || !workers_.first()) return;
     save_state(state_file(), fingerprint_, {step, report_.losses, parameters_.state()});
   }
 
   void take_step(int step) {
     const auto begin = Clock::now();
-    const int64_t per_pass = std::clamp<int64_t>(kTokens / spec_.length, 1, spec_.sequences);
     const int64_t tokens = int64_t{spec_.sequences} * spec_.length;
+    const Tensor mine = sequences_.next(spec_.sequences)
+                            .slice(0, workers_.rank(), spec_.sequences, workers_.size())
+                            .contiguous();
     double sum = 0.0;
     int64_t rows = 0;
-    for (int64_t done = 0; done < spec_.sequences; done += per_pass) {
-      const int64_t count = std::min(per_pass, spec_.sequences - done);
-      set_local_weight(step, static_cast<double>(count) / spec_.sequences);
-      const LossResult result =
-          pass_.backward(sequences_.next(count), 1.0 / static_cast<double>(tokens));
+    for (const Tensor& batch : mine.split(std::max<int64_t>(kTokens / spec_.length, 1))) {
+      set_local_weight(step, static_cast<double>(batch.size(0)) / spec_.sequences);
+      const LossResult result = pass_.backward(batch, 1.0 / static_cast<double>(tokens));
       sum += result.sum;
       rows += result.rows;
     }
+    workers_.sum(sum);
+    workers_.sum(rows);
     report_.losses.push_back(sum / rows);
     if (std::isfinite(sum)) {
       const double rate = rate_factor(spec_, step);
@@ -149,11 +162,12 @@ class Learner {
     mention(spec_.rotations, "lr_rotations", spec_.lr_rotations);
     mention(spec_.input_scales || spec_.weight_scales || spec_.norms, "lr_scales", spec_.lr_scales);
     mention(spec_.weights, "lr_weights", spec_.lr_weights);
-    fail("learning diverged: the loss is {:.4g} after step {}, and was {:.4g} at first; lower {} in "
-         "the recipe's section '{}'{}",
-         loss, step + 1, report_.losses.front(), rates, o_.section,
-         o_.state.empty() ? ""
-                          : fmt::format(" (the last good state is kept in {})", o_.state.string()));
+    fail(
+        "learning diverged: the loss is {:.4g} after step {}, and was {:.4g} at first; lower {} in "
+        "the recipe's section '{}'{}",
+        loss, step + 1, report_.losses.front(), rates, o_.section,
+        o_.state.empty() ? ""
+                         : fmt::format(" (the last good state is kept in {})", o_.state.string()));
   }
 
   // Keeps the start if the result is worse on a held-out text.
@@ -170,12 +184,16 @@ class Learner {
   double mean(const HeldOut& text, F loss) {
     double sum = 0.0;
     int64_t rows = 0;
-    for (const Window& window : text.windows) {
+    for (size_t w = 0; w < text.windows.size(); ++w) {
+      if (!workers_.mine(static_cast<int64_t>(w))) continue;
+      const Window& window = text.windows[w];
       const std::vector<int64_t> ids(window.begin(), window.end());
       const LossResult result = loss(torch::tensor(ids, torch::kInt64).unsqueeze(0));
       sum += result.sum;
       rows += result.rows;
     }
+    workers_.sum(sum);
+    workers_.sum(rows);
     return rows == 0 ? 0.0 : sum / static_cast<double>(rows);
   }
   double held_out_loss(const HeldOut& text) {
@@ -187,6 +205,7 @@ class Learner {
 
   const LearnOptions& o_;
   const LearnSpec& spec_;
+  const Workers workers_;
   const std::string fingerprint_;
   const Graph teacher_graph_;  // without the student's widened layers
   Network teacher_;
@@ -200,7 +219,13 @@ class Learner {
 
 }  // namespace
 
-void check_learning(const LearnSpec& spec, const std::string& section) {
+void check_learning(const LearnSpec& spec, const std::string& section, const Workers& workers) {
+  if (spec.sequences < workers.size()) {
+    fail(
+        "recipe section '{}': {} processes cannot share a step's 'sequences' ({}): raise them, or "
+        "start fewer processes",
+        section, workers.size(), spec.sequences);
+  }
   if (spec.transforms) {
     fail("recipe section '{}': this version cannot learn 'transforms'; leave them out", section);
   }
@@ -223,7 +248,7 @@ void check_learning(const LearnSpec& spec, const std::string& section) {
 
 LearnReport learn(FloatModel& student, const FloatModel& teacher, Graph& graph,
                   const LearnOptions& options) {
-  check_learning(options.spec, options.section);
+  check_learning(options.spec, options.section, options.workers);
   return Learner(student, teacher, graph, options).run();
 }
 

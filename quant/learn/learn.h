@@ -1,6 +1,6 @@
 // Gradient descent through the quantized model (recipe sections "learn" and "tune"): scales,
-// rotations, and weights before rounding, such that what is frozen by rounding to nearest comes near
-// the float model.
+// rotations, and weights before rounding, such that what is frozen by rounding to nearest comes
+// near the float model.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include "model/graph.h"
 #include "quant/calibration_text.h"
 #include "quant/float_model.h"
+#include "quant/learn/workers.h"
 
 namespace qnpu {
 
@@ -24,13 +25,15 @@ struct LearnOptions {
   Rotations rotations;  // where spec.rotations starts
   uint64_t seed = 0;
   torch::ScalarType type = torch::kBFloat16;  // of matrix products; kFloat32 on CPUs without bf16
-  std::filesystem::path state;                // folder of checkpoints; empty: none
-  int checkpoint_every = 16;                  // steps
+  Workers workers;              // that share the sequences of a step; all give the same result
+  std::filesystem::path state;  // folder of checkpoints; empty: none
+  int checkpoint_every = 16;    // steps
   std::function<void(int step, int total, double loss)> progress;  // may throw to stop
 };
 
-// Error: what cannot be learned together, or not at all.
-void check_learning(const LearnSpec& spec, const std::string& section);
+// Error: what cannot be learned together, or not at all, or not by so many workers.
+void check_learning(const LearnSpec& spec, const std::string& section,
+                    const Workers& workers = {});
 
 struct HeldOutLoss {
   std::string name;
@@ -43,7 +46,7 @@ struct LearnReport {
   std::vector<double> losses;   // per token, by step
   std::vector<double> seconds;  // by step, of those taken in this process
   std::vector<HeldOutLoss> held_out;
-  bool accepted = true;        // false: worse than the start on a held-out text, so the start was kept
+  bool accepted = true;  // false: worse than the start on a held-out text, so the start was kept
   double largest_drift = 0.0;  // max |R'R - I| that was repaired
 };
 nlohmann::json to_json(const LearnReport& report);
@@ -53,8 +56,8 @@ nlohmann::json to_json(const LearnReport& report);
 // yet, while the QParams are those of a model rotated by options.rotations; otherwise it is in its
 // final basis. `teacher` is the float model in any basis.
 //
-// Afterwards student.weights are the learned weights before rounding, rotated, and the sites' scales
-// the learned ones: freeze() rounds by them.
+// Afterwards student.weights are the learned weights before rounding, rotated, and the sites'
+// scales the learned ones: freeze() rounds by them.
 //
 // Error, with the last checkpoint left in options.state: the loss is not finite, or stays above
 // three times its start; says which rates to lower. Error: a state of another run.

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <thread>
 
 #include "base/status.h"
 #include "io/test_folder.h"
 #include "quant/calibrate.h"
+#include "quant/learn/workers_testing.h"
 #include "quant/random.h"
 #include "quant/ranges.h"
 #include "quant/test_models.h"
@@ -200,6 +202,103 @@ TEST(Learn, ResumedIsUninterruptedByteForByte) {
   }
 }
 
+// The largest change of a scale relative to it, between two graphs.
+double difference(const Graph& a, const Graph& b) {
+  double most = 0.0;
+  for (size_t i = 0; i < a.sites.size(); ++i) {
+    const auto& x = a.sites[i].qparams.scale;
+    const auto& y = b.sites[i].qparams.scale;
+    EXPECT_EQ(x.size(), y.size()) << a.sites[i].name;
+    for (size_t j = 0; j < x.size(); ++j) most = std::max(most, std::abs(x[j] / y[j] - 1.0));
+  }
+  return most;
+}
+
+// Three workers, of which the first has two of a step's four sequences. One step, since a rounding
+// that goes the other way makes the next one another; and a step in proportion to the gradients,
+// for Adam's first one knows their signs only.
+TEST(Learn, WorkersGiveTheScalesOfOneProcess) {
+  for (const bool rotations : {false, true}) {
+    const auto prepare = [&] {
+      Setting s = setting("tiny-llama", rotations);
+      s.options.spec.weight_scales = s.options.spec.input_scales = true;
+      s.options.spec.optimizer = Optimizer::kSgd;
+      s.options.spec.lr_scales = 0.5;
+      s.options.spec.local_steps = 1;
+      s.options.spec.steps = 1;
+      return s;
+    };
+    Setting alone = prepare();
+    const auto input = [](const Setting& s) {
+      return s.graph.site(s.graph.find_site(kInput)).qparams.scale[0];
+    };
+    const float start = input(alone);
+    const LearnReport wanted = run(alone);
+    std::vector<Setting> settings;
+    for (int i = 0; i < 3; ++i) settings.push_back(prepare());
+    std::vector<LearnReport> reports(settings.size());
+    run_workers(3, [&](const Workers& workers) {
+      const auto i = static_cast<size_t>(workers.rank());
+      settings[i].options.workers = workers;
+      reports[i] = run(settings[i]);
+    });
+    EXPECT_GT(std::abs(input(alone) / start - 1.0), 1e-4);
+    EXPECT_LT(difference(settings[0].graph, alone.graph), 1e-5);
+    EXPECT_EQ(difference(settings[1].graph, settings[0].graph), 0.0);
+    EXPECT_NEAR(reports[2].losses.back(), wanted.losses.back(), 1e-6 * wanted.losses.back());
+    for (const auto& [name, weight] : alone.student.weights) {
+      EXPECT_LT(relative_difference(settings[1].student.weights.at(name), weight), 1e-5) << name;
+    }
+  }
+}
+
+// Weights too, over several steps: all workers stay the same, and learn as well.
+TEST(Learn, WorkersStayTogether) {
+  std::vector<Setting> settings;
+  for (int i = 0; i < 3; ++i) {
+    Setting s = setting();
+    s.options.spec.weights = s.options.spec.weight_scales = s.options.spec.input_scales = true;
+    s.options.spec.lr_weights = 0.03;
+    s.options.spec.steps = 15;
+    s.options.held_out = {{"same", s.windows}};
+    settings.push_back(s);
+  }
+  const LearnReport wanted = run(settings[2]);
+  std::vector<LearnReport> reports(2);
+  run_workers(2, [&](const Workers& workers) {
+    const auto i = static_cast<size_t>(workers.rank());
+    settings[i].options.workers = workers;
+    reports[i] = run(settings[i]);
+  });
+  EXPECT_LT(reports[0].held_out[0].after, 0.8 * reports[0].held_out[0].before);
+  EXPECT_NEAR(reports[0].held_out[0].before, wanted.held_out[0].before, 1e-6);
+  EXPECT_NEAR(reports[0].held_out[0].after, wanted.held_out[0].after, 0.02);
+  EXPECT_EQ(reports[0].losses, reports[1].losses);
+  EXPECT_EQ(difference(settings[0].graph, settings[1].graph), 0.0);
+  for (const auto& [name, weight] : settings[0].student.weights) {
+    EXPECT_TRUE(torch::equal(settings[1].student.weights.at(name), weight)) << name;
+  }
+}
+
+TEST(Learn, MoreWorkersThanSequencesAreRefused) {
+  run_workers(3, [](const Workers& workers) {
+    Setting s = setting();
+    s.options.spec.sequences = 2;
+    s.options.workers = workers;
+    EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("3 processes"), HasSubstr("(2)")));
+  });
+}
+
+TEST(Learn, WorkersThatStartDifferentlyAreRefused) {
+  run_workers(2, [](const Workers& workers) {
+    Setting s = setting();
+    s.options.spec.input_scales = true;
+    s.windows[0][0] ^= workers.rank();
+    s.options.workers = workers;
+    EXPECT_THAT(error_of([&] { run(s); }), HasSubstr("different states"));
+  });
+}
+
 TEST(Learn, StateOfAnotherRunIsRefused) {
   const TestFolder folder;
   const auto prepare = [&] {
@@ -214,7 +313,8 @@ TEST(Learn, StateOfAnotherRunIsRefused) {
   run(first);
   Setting other_rate = prepare();
   other_rate.options.spec.lr_scales = 0.02;
-  EXPECT_THAT(error_of([&] { run(other_rate); }), AllOf(HasSubstr("another run"), HasSubstr("remove")));
+  EXPECT_THAT(error_of([&] { run(other_rate); }),
+              AllOf(HasSubstr("another run"), HasSubstr("remove")));
   Setting other_text = prepare();
   other_text.windows[3][5] ^= 1;
   EXPECT_THAT(error_of([&] { run(other_text); }), HasSubstr("another run"));
@@ -231,8 +331,9 @@ TEST(Learn, DivergingSaysWhichRateToLower) {
   s.options.spec.steps = 100;
   s.options.state = folder.path();
   s.options.checkpoint_every = 1;
-  EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("diverged"), HasSubstr("'lr_weights' (30)"),
-                                 HasSubstr("'tune'"), HasSubstr(folder.path().string())));
+  EXPECT_THAT(error_of([&] { run(s); }),
+              AllOf(HasSubstr("diverged"), HasSubstr("'lr_weights' (30)"), HasSubstr("'tune'"),
+                    HasSubstr(folder.path().string())));
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "tune.safetensors"));
 }
 

@@ -26,6 +26,15 @@ void NormLearner::share() {
   }
 }
 
+std::vector<Tensor> NormLearner::gradients() const {
+  std::vector<Tensor> all;
+  for (const Norm& norm : norms_) {
+    const Tensor& gradient = network_.gammas.at(norm.site).grad();
+    if (gradient.defined()) all.push_back(gradient);
+  }
+  return all;
+}
+
 void NormLearner::step(const ScaleRule& rule) {
   const Tensor factor = torch::ones({1}, torch::kFloat64);
   for (Norm& norm : norms_) {

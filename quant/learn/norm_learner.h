@@ -20,6 +20,9 @@ class NormLearner {
   // All norms of the graph. References must stay alive.
   NormLearner(const FloatModel& model, const Graph& graph, Network& network);
 
+  // What was gathered, of the norms that gathered anything: to be changed in place.
+  std::vector<torch::Tensor> gradients() const;
+
   // From the gradients that the network's gammas gathered, which are cleared.
   void step(const ScaleRule& rule);
 

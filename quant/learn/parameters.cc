@@ -10,8 +10,8 @@ namespace qnpu {
 using torch::Tensor;
 
 Parameters::Parameters(FloatModel& student, Graph& graph, Network& network, const LearnSpec& spec,
-                       const Rotations& rotations)
-    : student_(student), graph_(graph), network_(network), spec_(spec) {
+                       const Rotations& rotations, const Workers& workers)
+    : student_(student), graph_(graph), network_(network), spec_(spec), workers_(workers) {
   const torch::NoGradGuard no_grad;
   if (spec.rotations) rotations_.emplace(student, graph, network, rotations);
   if (spec.norms) norms_.emplace(student, graph, network);
@@ -80,13 +80,13 @@ ScaleRule Parameters::rule(double rate) const {
 void Parameters::step(const Rates& rates, int64_t tokens) {
   const torch::NoGradGuard no_grad;
   ++steps_;
-  if (spec_.input_scales) step_inputs(rates, tokens);
+  const std::vector<Tensor> gradients = gather_gradients();
+  if (spec_.input_scales) step_inputs(gradients.back(), rates, tokens);
   if (norms_) norms_->step(rule(rates.scales));
   for (LinearGroup& linear : network_.groups()) linear.input_scale_grad = 0.0;
   if (!weights_wanted()) return;
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    if (spec_.weight_scales) step_scale(i, rates);
-    if (rotations_) pull_back(i);
+  for (size_t i = 0; i < groups_.size() && spec_.weight_scales; ++i) {
+    step_scale(i, gradients[i], rates);
   }
   if (rotations_) rotations_->step(rates.rotations, spec_.momentum);
   for (size_t i = 0; i < groups_.size(); ++i) {
@@ -99,18 +99,52 @@ void Parameters::step(const Rates& rates, int64_t tokens) {
   }
 }
 
+// d(loss) / d(log scale) of the inputs, as far as this worker read.
+Tensor Parameters::input_gradients() const {
+  Tensor gradients = torch::zeros_like(inputs_.log_scale);
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const LinearGroup& linear = network_.groups()[i];
+    if (!linear.input.used()) continue;
+    gradients[static_cast<int64_t>(i)] = linear.input_scale_grad * linear.input.scale;
+  }
+  return gradients;
+}
+
+// Of all workers: those of weight scales by group, if they are learned, and of the inputs last;
+// those of weights, rotations and norms stay where they are. All are linear in what a worker gathered, so
+// each worker forms its own before the sum.
+std::vector<Tensor> Parameters::gather_gradients() {
+  for (Group& group : groups_) {
+    if (spec_.weights) workers_.sum(group.weights.g);
+  }
+  std::vector<Tensor> scales, partial;
+  for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
+    if (spec_.weight_scales) scales.push_back(scale_gradients(groups_[i].weights, !spec_.weights));
+    if (rotations_) pull_back(i);
+  }
+  if (!spec_.weights) partial = scales;  // else they come from sums
+  if (rotations_) {
+    for (const Tensor& gradient : rotations_->gradients()) partial.push_back(gradient);
+  }
+  if (norms_) {
+    for (const Tensor& gradient : norms_->gradients()) partial.push_back(gradient);
+  }
+  scales.push_back(input_gradients());
+  partial.push_back(scales.back());
+  workers_.sum(partial);
+  return scales;
+}
+
 // LSQ's factor has N = all values of the step that share the scale.
-void Parameters::step_inputs(const Rates& rates, int64_t tokens) {
-  Tensor gradient = torch::zeros_like(inputs_.log_scale);
-  Tensor factor = torch::ones_like(gradient);
+void Parameters::step_inputs(const Tensor& gradients, const Rates& rates, int64_t tokens) {
+  Tensor factor = torch::ones_like(gradients);
   for (size_t i = 0; i < groups_.size(); ++i) {
     const LinearGroup& linear = network_.groups()[i];
     if (!linear.input.used()) continue;
     const double count = static_cast<double>(tokens) * linear.codes.size(1);
-    gradient[static_cast<int64_t>(i)] = linear.input_scale_grad * linear.input.scale;
     factor[static_cast<int64_t>(i)] = 1.0 / std::sqrt(count * linear.input.high);
   }
-  step_scales(inputs_, gradient, factor, rule(rates.scales));
+  step_scales(inputs_, gradients, factor, rule(rates.scales));
   share_inputs();
 }
 
@@ -123,12 +157,11 @@ void Parameters::share_inputs() {
 }
 
 // The new scale reaches the network in step_weights or share: until then x belongs to the old one.
-void Parameters::step_scale(size_t index, const Rates& rates) {
+void Parameters::step_scale(size_t index, const Tensor& gradients, const Rates& rates) {
   Group& group = groups_[index];
   const double count = static_cast<double>(group.weights.x.size(1));
   const Tensor factor = (count * group.weights.qmax.to(torch::kFloat64)).rsqrt();
-  step_scales(group.scale, scale_gradients(group.weights, !spec_.weights), factor,
-              rule(rates.scales));
+  step_scales(group.scale, gradients, factor, rule(rates.scales));
 }
 
 // d(loss) / d(rotated weight), from that of the integers.

@@ -1,8 +1,8 @@
 // What is learned of a network: scales of the linears' inputs and weights, norm weights, the weights
 // before rounding, or the rotations under fixed weights; and how a step changes them.
 //
-// A weight is scale * x, x in units of its scale: then one learning rate fits all layers, and a step
-// of the scale does not move x across roundings.
+// A weight is scale * x, x in units of its scale: then one learning rate fits all layers, and a
+// step of the scale does not move x across roundings.
 #pragma once
 
 #include <torch/torch.h>
@@ -19,6 +19,7 @@
 #include "quant/learn/optimizer_ops.h"
 #include "quant/learn/rotation_learner.h"
 #include "quant/learn/scale_optimizer.h"
+#include "quant/learn/workers.h"
 
 namespace qnpu {
 
@@ -35,10 +36,11 @@ class Parameters {
   // If weights are learned, the student's become views of x, in units of their scales, until
   // finish(). `rotations`: where learned rotations start. References must stay alive.
   Parameters(FloatModel& student, Graph& graph, Network& network, const LearnSpec& spec,
-             const Rotations& rotations);
+             const Rotations& rotations, const Workers& workers = {});
 
-  // Applies what the network's groups gathered from `tokens` tokens and clears it; the network has
-  // the new integers, scales and rotations.
+  // Applies what the networks' groups gathered in all workers from `tokens` tokens and clears it;
+  // the network has the new integers, scales and rotations. Between workers travel the gradients of
+  // scales and rotations, and those of weights only if weights are learned.
   void step(const Rates& rates, int64_t tokens);
 
   // Weights as real numbers, rotated, into the student; scales into the graph's sites.
@@ -68,8 +70,10 @@ class Parameters {
   void make(size_t index);
   torch::Tensor fixed_weights(size_t index);
   ScaleRule rule(double rate) const;
-  void step_inputs(const Rates& rates, int64_t tokens);
-  void step_scale(size_t index, const Rates& rates);
+  torch::Tensor input_gradients() const;
+  std::vector<torch::Tensor> gather_gradients();
+  void step_inputs(const torch::Tensor& gradients, const Rates& rates, int64_t tokens);
+  void step_scale(size_t index, const torch::Tensor& gradients, const Rates& rates);
   void step_weights(size_t index, const Rates& rates);
   void pull_back(size_t index);
   void share(size_t index);
@@ -81,6 +85,7 @@ class Parameters {
   Graph& graph_;
   Network& network_;
   LearnSpec spec_;
+  const Workers workers_;
   std::optional<RotationLearner> rotations_;
   std::optional<NormLearner> norms_;
   std::vector<Group> groups_;  // beside network.groups()

@@ -42,7 +42,10 @@ void RotationLearner::share() {
 RotationLearner::Part RotationLearner::part_of(const LinearPart& linear) const {
   const Node& node = graph_.nodes[linear.node];
   const bool writes = node.name.ends_with("o_proj") || node.name.ends_with("down_proj");
-  return {node.name, node.layer, network_.r1.defined() && !writes, network_.r1.defined() && writes,
+  return {node.name,
+          node.layer,
+          network_.r1.defined() && !writes,
+          network_.r1.defined() && writes,
           !network_.r2.empty() && node.name.ends_with("v_proj"),
           !network_.r2.empty() && node.name.ends_with("o_proj")};
 }
@@ -91,12 +94,24 @@ void RotationLearner::pull_back(const Part& part, const Tensor& gradient) {
   if (part.writes) add_gradient(network_.r1, torch::matmul(w, g.t()));
 }
 
+std::vector<Tensor> RotationLearner::gradients() {
+  std::vector<Tensor> all;
+  const auto take = [&](Tensor& leaf) {
+    Tensor& sum = leaf.mutable_grad();
+    if (!sum.defined()) sum = torch::zeros_like(leaf);
+    all.push_back(sum);
+  };
+  if (network_.r1.defined()) take(network_.r1);
+  for (Tensor& r2 : network_.r2) take(r2);
+  return all;
+}
+
 void RotationLearner::step(double rate, double decay) {
   const torch::NoGradGuard no_grad;
   size_t next = 0;
   const auto turn = [&](Tensor& r, const Tensor& leaf) {
-    const Tensor gradient = leaf.grad().defined() ? leaf.grad().to(torch::kFloat64)
-                                                  : torch::zeros_like(r);
+    const Tensor gradient =
+        leaf.grad().defined() ? leaf.grad().to(torch::kFloat64) : torch::zeros_like(r);
     cayley_step(r, momentum_[next++], gradient, rate, decay);
     const double drift = orthogonality_error(r);
     largest_drift_ = std::max(largest_drift_, drift);

@@ -4,8 +4,8 @@
 //
 //   q, k, gate, up  A = W R1                      dR1 += W' dA
 //   v               A = W R1, R2' A per KV head   dR2 += A dV' (per head), dA = R2 dV, dR1 += W' dA
-//   o               B = R1' W, B R2 per head      dR2 += B' dO (per head), dB = dO R2', dR1 += W dB'
-//   down            B = R1' W                     dR1 += W dB'
+//   o               B = R1' W, B R2 per head      dR2 += B' dO (per head), dB = dO R2', dR1 += W
+//   dB' down            B = R1' W                     dR1 += W dB'
 //
 // Embedding rows and the head's input are turned within the network (network.h), biases and the
 // prefix's values likewise; libtorch adds their gradients to the same R1 and R2.
@@ -37,6 +37,10 @@ class RotationLearner {
 
   // From the gradient of the rotated weights [N, K].
   void pull_back(const LinearGroup& group, const torch::Tensor& gradient);
+
+  // Of R1 if there is one, then of the R2s, zeros where nothing was gathered: to be changed in
+  // place.
+  std::vector<torch::Tensor> gradients();
 
   // One Cayley step of each matrix; clears the gradients, gives the network the new matrices.
   void step(double rate, double decay);

@@ -1,0 +1,48 @@
+// Processes that learn together: each has the whole model and a share of the texts, and sums over
+// all of them make the gradients (libtorch's c10d; Gloo, so of tensors on the CPU).
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace qnpu {
+
+class Workers {
+ public:
+  Workers() = default;  // this process alone
+
+  // Meets the others at rank 0, which listens on host:port. Blocks until all are there. Error: they
+  // do not come within two minutes.
+  Workers(int rank, int size, const std::string& host, int port);
+
+  // By RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them; this process alone
+  // where there is no WORLD_SIZE. Error: some of them are missing or are no such numbers.
+  static Workers from_environment();
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool first() const { return rank_ == 0; }  // the one that writes
+  bool mine(int64_t item) const { return item % size_ == rank_; }
+
+  // Calls of all processes meet, in order. Each tensor becomes its sum over the processes, the same
+  // to the bit in all of them. Error: one of them is gone.
+  void sum(torch::Tensor tensor) const;                       // contiguous; where it stands
+  void sum(const std::vector<torch::Tensor>& tensors) const;  // small ones, together, in fp64
+  void sum(double& value) const;
+  void sum(int64_t& value) const;
+
+  // Do all processes give the same value?
+  bool agree(uint64_t value) const;
+
+ private:
+  struct Group;
+  std::shared_ptr<Group> group_;
+  int rank_ = 0;
+  int size_ = 1;
+};
+
+}  // namespace qnpu
