@@ -10,10 +10,10 @@
 namespace qnpu {
 namespace {
 
-constexpr size_t kMostTried = 8;   // tokens
-constexpr size_t kStarts = 24;     // frequent tokens that a text may begin with ...
+constexpr size_t kMostTried = 8;     // tokens
+constexpr size_t kStarts = 24;       // frequent tokens that a text may begin with ...
 constexpr size_t kStartLength = 16;  // ... each followed by some text, up to this length
-constexpr double kWorthIt = 0.95;  // of the bits before
+constexpr double kWorthIt = 0.95;    // of the bits before
 
 // Per layer, the largest magnitude of down_proj's input of each token of all windows: [tokens].
 std::vector<torch::Tensor> token_maxima(const FloatModel& model, const Graph& graph,

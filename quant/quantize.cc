@@ -48,7 +48,8 @@ constexpr char kSampledText[] = "calibration.txt";
 constexpr int kSequences = 32;
 constexpr int kSampledTokens = 8192;
 
-// Ranges need less text than rounding does, and looking at every value costs more than computing it.
+// Ranges need less text than rounding does, and looking at every value costs more than computing
+// it.
 constexpr int kRangeTokens = 16384;
 
 constexpr int kSmallModel = 256;  // hidden size below which bf16 products gain nothing
@@ -209,8 +210,8 @@ class Quantizer {
     const Stopwatch watch(seconds_["prefix"]);
     report("prefix", 0, 1);
     prefix_ =
-        find_prefix(model, graph, few(texts_.calibration, 8, 128), sink_tokens(tokenizer), *recipe_.prefix,
-                    [&](int done, int total) { report("prefix", done, total); });
+        find_prefix(model, graph, few(texts_.calibration, 8, 128), sink_tokens(tokenizer),
+                    *recipe_.prefix, [&](int done, int total) { report("prefix", done, total); });
     model.prefix = prefix_.prefix;
   }
 

@@ -24,18 +24,17 @@ struct QuantizeOptions {
   int max_positions = 8192;   // longest context of the artifact, at most the model's own
   Workers workers;            // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "split",
-  // "rotate", "sensitivity", "calibrate", "learn", "round", "tune" or "freeze", in this order, those that the recipe
-  // has.
-  // May throw, to stop: what was begun is then removed, but for `out`.work, the state of a run that
-  // learns, which goes on there when it is started again.
+  // "rotate", "sensitivity", "calibrate", "learn", "round", "tune" or "freeze", in this order,
+  // those that the recipe has. May throw, to stop: what was begun is then removed, but for
+  // `out`.work, the state of a run that learns, which goes on there when it is started again.
   std::function<void(const std::string& step, int done, int total)> progress;
 };
 
 struct QuantizeResult {
-  std::map<std::string, double> seconds;  // by step, and "total"
+  std::map<std::string, double> seconds;                     // by step, and "total"
   std::map<std::string, std::vector<double>> learn_seconds;  // by section, of each step taken now
-  int64_t peak_bytes = 0;                 // largest resident memory of this process so far
-  int64_t size_bytes = 0;                 // of the artifact's files
+  int64_t peak_bytes = 0;  // largest resident memory of this process so far
+  int64_t size_bytes = 0;  // of the artifact's files
   int calibration_windows = 0;
   int calibration_tokens = 0;
 };

@@ -37,7 +37,8 @@ TEST(RoundedModel, WeightsAreOnTheGridOfTheirScales) {
       ASSERT_EQ(got[row][col], q * scale);
     }
   }
-  EXPECT_TRUE(torch::equal(rounded.weights.at("lm_head.weight"), model.weights.at("lm_head.weight")));
+  EXPECT_TRUE(
+      torch::equal(rounded.weights.at("lm_head.weight"), model.weights.at("lm_head.weight")));
 }
 
 TEST(RoundedModel, LinearInputsAreThoseOfEightBits) {

@@ -62,8 +62,7 @@ class Agreement {
   explicit Agreement(const std::string& recipe) {
     QuantizeOptions options;
     options.model = model_folder();
-    options.recipe =
-        load_recipe(source_folder() / "recipes" / (recipe + ".json"));
+    options.recipe = load_recipe(source_folder() / "recipes" / (recipe + ".json"));
     options.calibration = {source_folder() / "LICENSE"};
     options.samples = 4;
     options.length = kTokens;
@@ -95,9 +94,7 @@ class Agreement {
   const std::vector<int32_t>& tokens() const { return tokens_; }
 
  private:
-  std::vector<int32_t> first(int count) const {
-    return {tokens_.begin(), tokens_.begin() + count};
-  }
+  std::vector<int32_t> first(int count) const { return {tokens_.begin(), tokens_.begin() + count}; }
 
   TestFolder folder_;
   std::shared_ptr<const Artifact> artifact_;

@@ -29,10 +29,10 @@ struct QuantizeArguments {
 };
 
 struct QuantizeSummary {
-  std::map<std::string, double> seconds;  // by step, and "total"
+  std::map<std::string, double> seconds;                     // by step, and "total"
   std::map<std::string, std::vector<double>> learn_seconds;  // by section, of each step
-  int64_t peak_bytes = 0;                 // largest resident memory of the process
-  int64_t size_bytes = 0;                 // of the artifact's files
+  int64_t peak_bytes = 0;  // largest resident memory of the process
+  int64_t size_bytes = 0;  // of the artifact's files
   int64_t calibration_tokens = 0;
   bool first = true;  // of several processes: the others wrote nothing and say nothing
 };

@@ -1,9 +1,9 @@
 // Rows of the mask's sum and of softmax. The exponentials of a row are kept in scratch between the
 // two passes.
+#include "base/vectorize.h"
 #include "kernels/attention/paths.h"
 #include "kernels/attention/scratch.h"
 #include "kernels/parallel.h"
-#include "base/vectorize.h"
 
 namespace qnpu {
 namespace {

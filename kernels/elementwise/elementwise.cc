@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/parallel.h"
 #include "base/vectorize.h"
+#include "kernels/parallel.h"
 
 namespace qnpu {
 namespace {

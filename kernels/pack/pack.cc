@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "kernels/matmul/matmul.h"
 #include "base/vectorize.h"
+#include "kernels/matmul/matmul.h"
 
 namespace qnpu {
 namespace {

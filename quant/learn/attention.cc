@@ -80,8 +80,12 @@ Tensor join_prefix(const Tensor& x, const Tensor& prefix) {
 }
 
 Saved forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& shape) {
-  Saved s{shape, split_queries(q, shape), split_rows(k, shape.prefix_k, shape),
-          split_rows(v, shape.prefix_v, shape), {}, {}};
+  Saved s{shape,
+          split_queries(q, shape),
+          split_rows(k, shape.prefix_k, shape),
+          split_rows(v, shape.prefix_v, shape),
+          {},
+          {}};
   s.out = torch::empty_like(s.q);
   std::vector<Tensor> log_sums;
   for (int64_t head = 0; head < shape.batch * shape.kv_heads; ++head) {
@@ -93,7 +97,8 @@ Saved forward(const Tensor& q, const Tensor& k, const Tensor& v, const Attention
       log_sums.push_back(ops::log_sums(scores, block.visible, shape.group, shape.scale));
       const Tensor p = ops::probabilities(scores, block.visible, shape.group, shape.scale,
                                           log_sums.back(), q.scalar_type());
-      s.out[b][kv].narrow(0, block.first_row, block.rows)
+      s.out[b][kv]
+          .narrow(0, block.first_row, block.rows)
           .copy_(ops::product(p, s.v[b][kv].narrow(0, 0, block.positions)));
     }
   }
@@ -108,16 +113,13 @@ struct HeadGradient {
 
 void block_backward(const Saved& s, int64_t b, int64_t kv, const Block& block, const Tensor& dout,
                     HeadGradient& g) {
-  const auto rows = [&](const Tensor& t) {
-    return t.narrow(0, block.first_row, block.rows);
-  };
+  const auto rows = [&](const Tensor& t) { return t.narrow(0, block.first_row, block.rows); };
   const auto seen = [&](const Tensor& t) { return t.narrow(0, 0, block.positions); };
   const Tensor q = rows(s.q[b][kv]);
   const Tensor k = seen(s.k[b][kv]);
   const Tensor grad = rows(dout);
-  const Tensor p =
-      ops::probabilities(ops::product(q, k.t()), block.visible, s.shape.group, s.shape.scale,
-                         rows(s.log_sums[b][kv]), q.scalar_type());
+  const Tensor p = ops::probabilities(ops::product(q, k.t()), block.visible, s.shape.group,
+                                      s.shape.scale, rows(s.log_sums[b][kv]), q.scalar_type());
   const Tensor delta = ops::row_dots(grad, rows(s.out[b][kv]));
   Tensor dv = seen(g.dv);
   ops::accumulate(ops::product(p.t(), grad), 1.0, dv);
@@ -163,9 +165,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
     inputs.push_back(shape.prefix_v);
     saved.shape.prefix_v = shape.prefix_v.detach();
   }
-  return record(out, inputs, [saved](Tensors g) -> Tensors {
-    return backward(saved, g[0].contiguous());
-  });
+  return record(out, inputs,
+                [saved](Tensors g) -> Tensors { return backward(saved, g[0].contiguous()); });
 }
 
 }  // namespace qnpu

@@ -50,8 +50,9 @@ Tensor straight_through(const Tensor& x, const Grid& grid) {
 constexpr Grid kGrid{0.0625f, -20.0f, 100.0f};  // a power of two: the same ties in every type
 
 TEST_P(Differentiable, FakeQuant) {
-  compare({random({30, 8}) * 4}, [](const Tensors& x) { return fake_quant(x[0], kGrid); },
-          [](const Tensors& x) { return straight_through(x[0], kGrid); });
+  compare(
+      {random({30, 8}) * 4}, [](const Tensors& x) { return fake_quant(x[0], kGrid); },
+      [](const Tensors& x) { return straight_through(x[0], kGrid); });
 }
 
 TEST_P(Differentiable, RmsNorm) {
@@ -99,8 +100,7 @@ Tensor attention_by_definition(const Tensors& x, const AttentionShape& s) {
     const Tensor heads = all.view({s.batch, prefix + s.tokens, s.kv_heads, s.head_dim});
     return heads.repeat_interleave(s.group, 2).transpose(1, 2);
   };
-  const Tensor q =
-      x[0].view({s.batch, s.tokens, s.kv_heads * s.group, s.head_dim}).transpose(1, 2);
+  const Tensor q = x[0].view({s.batch, s.tokens, s.kv_heads * s.group, s.head_dim}).transpose(1, 2);
   const Tensor scores = q.matmul(rows(x[1], s.prefix_k).transpose(2, 3)) * s.scale;
   const Tensor future = torch::ones({s.tokens, prefix + s.tokens}, torch::kBool).triu(prefix + 1);
   const Tensor p = scores.masked_fill(future, -INFINITY).softmax(3);
@@ -121,9 +121,10 @@ TEST_P(Differentiable, Attention) {
         s.prefix_k = random({3, 16});
         s.prefix_v = random({3, 16});
       }
-      compare({random({2 * tokens, 48}), random({2 * tokens, 16}), random({2 * tokens, 16})},
-              [&](const Tensors& x) { return attention(x[0], x[1], x[2], s); },
-              [&](const Tensors& x) { return attention_by_definition(x, s); });
+      compare(
+          {random({2 * tokens, 48}), random({2 * tokens, 16}), random({2 * tokens, 16})},
+          [&](const Tensors& x) { return attention(x[0], x[1], x[2], s); },
+          [&](const Tensors& x) { return attention_by_definition(x, s); });
     }
   }
 }

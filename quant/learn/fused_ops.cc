@@ -9,7 +9,7 @@
 namespace qnpu::fused {
 namespace {
 
-constexpr int64_t kChunk = 1 << 14;        // numbers that one task takes
+constexpr int64_t kChunk = 1 << 14;         // numbers that one task takes
 constexpr int64_t kWorthThreads = 1 << 15;  // numbers; below, threads cost more than they save
 
 // f(begin, end) over ranges of rows, by several threads. The ranges depend on the sizes alone.

@@ -32,8 +32,7 @@ struct LearnOptions {
 };
 
 // Error: what cannot be learned together, or not at all, or not by so many workers.
-void check_learning(const LearnSpec& spec, const std::string& section,
-                    const Workers& workers = {});
+void check_learning(const LearnSpec& spec, const std::string& section, const Workers& workers = {});
 
 struct HeldOutLoss {
   std::string name;

@@ -15,8 +15,7 @@ struct Part {
 
 // The group's vectors, cut for each part.
 std::vector<Part> cut(const LinearGroup& group, const Tensor& bias) {
-  const Tensor factor =
-      group.input.used() ? group.scale * group.input.scale : group.scale;
+  const Tensor factor = group.input.used() ? group.scale * group.input.scale : group.scale;
   std::vector<Part> parts;
   for (const LinearPart& part : group.parts) {
     const auto rows = [&](const Tensor& t) { return t.narrow(0, part.first, part.rows); };
@@ -43,7 +42,8 @@ Tensor scaled_gradients(const Tensors& gradients, const Tensor& sums, const Line
   return g;
 }
 
-// With y = s_x c_x (s_w c_w)' and g = dy * s_w: gradient of x-rounded is g c_w, of c_w is s_x g' c_x.
+// With y = s_x c_x (s_w c_w)' and g = dy * s_w: gradient of x-rounded is g c_w, of c_w is s_x g'
+// c_x.
 Tensor backward(const Tensor& g, const Tensor& x, const Tensor& codes_x, LinearGroup& group) {
   const double x_scale = group.input.used() ? group.input.scale : 1.0;
   if (group.codes_grad.defined()) {

@@ -20,7 +20,7 @@ struct LinearPart {
   int node = -1;      // in the graph
   int64_t first = 0;  // row in the group
   int64_t rows = 0;
-  Grid out;           // of its output; not used: values pass
+  Grid out;  // of its output; not used: values pass
 };
 
 struct LinearGroup {

@@ -21,8 +21,7 @@ LossResult by_chunks(const Tensor& hidden, const LinearGroup& head, double facto
   if (factor != 0.0) result.dhidden = torch::empty_like(hidden);
   for (int64_t first = 0; first < hidden.size(0); first += kRows) {
     const int64_t count = std::min(kRows, hidden.size(0) - first);
-    const Tensor logits =
-        ops::product(hidden.narrow(0, first, count).to(type), head.codes.t());
+    const Tensor logits = ops::product(hidden.narrow(0, first, count).to(type), head.codes.t());
     Tensor dlogits = torch::empty(logits.sizes(), logits.options().dtype(type));
     result.sum += chunk(first, logits, dlogits);
     if (factor == 0.0) continue;

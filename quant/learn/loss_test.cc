@@ -69,7 +69,8 @@ TEST_P(VocabularyLoss, TheSameModelHasNone) {
 
 TEST(NextTokens, EndWithNone) {
   const Tensor tokens = torch::tensor({{1, 2, 3}, {4, 5, 6}}, torch::kInt64);
-  EXPECT_TRUE(torch::equal(next_tokens(tokens), torch::tensor({2, 3, -1, 5, 6, -1}, torch::kInt64)));
+  EXPECT_TRUE(
+      torch::equal(next_tokens(tokens), torch::tensor({2, 3, -1, 5, 6, -1}, torch::kInt64)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, VocabularyLoss, testing::Values(torch::kFloat32, torch::kFloat64),

@@ -23,7 +23,8 @@ Network::Network(const FloatModel& model, const Graph& graph, const NetworkOptio
   for (const Node& node : graph.nodes) {
     if (node.op == Op::kLinear && group_of_[node.in[0]] < 0) make_group(node.in[0]);
   }
-  const auto positions = static_cast<int64_t>(model.prefix.tokens.size()) + graph.config.max_positions;
+  const auto positions =
+      static_cast<int64_t>(model.prefix.tokens.size()) + graph.config.max_positions;
   const Tensor angles =
       torch::outer(torch::arange(positions, torch::kFloat64),
                    torch::tensor(rope_inverse_frequencies(graph.config), torch::kFloat64));
@@ -50,7 +51,8 @@ void Network::make_group(int site) {
   for (int i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];
     if (node.op != Op::kLinear || node.in[0] != site) continue;
-    const int64_t first = group.parts.empty() ? 0 : group.parts.back().first + group.parts.back().rows;
+    const int64_t first =
+        group.parts.empty() ? 0 : group.parts.back().first + group.parts.back().rows;
     group.parts.push_back({i, first, graph_.site(node.weight).rows, output_grid(node.out)});
   }
   const bool is_head = group.parts.front().node == graph_.nodes.size() - 1;
@@ -167,8 +169,7 @@ int Network::evaluate(int i, Walk& walk) {
   const Tensor& in = values[node.in[0]];
   switch (node.op) {
     case Op::kRmsNorm:
-      values[node.out] =
-          rms_norm(in, gamma(node.weight), node.heads, graph_.config.rms_norm_eps);
+      values[node.out] = rms_norm(in, gamma(node.weight), node.heads, graph_.config.rms_norm_eps);
       return i + 1;
     case Op::kConvert:
     case Op::kAppend: {
@@ -214,8 +215,7 @@ int Network::evaluate_rope(int i, Walk& walk) {
               sum.op == Op::kAdd);
   const Tensor& x = walk.values[rotate.in[0]];
   const int64_t tokens = x.size(0) / walk.batch;
-  walk.values[sum.out] =
-      rope(x, rope_rows(cos_, tokens), rope_rows(sin_, tokens), rotate.heads);
+  walk.values[sum.out] = rope(x, rope_rows(cos_, tokens), rope_rows(sin_, tokens), rotate.heads);
   return i + 4;
 }
 
@@ -245,8 +245,8 @@ int Network::evaluate_silu(int i, Walk& walk) {
   const Node& silu = graph_.nodes[i];
   const Node& product = graph_.nodes[i + 1];
   QNPU_ASSERT(product.op == Op::kMul && product.in[0] == silu.out);
-  walk.values[product.out] = silu_mul(walk.values[silu.in[0]], walk.values[product.in[1]],
-                                      output_grid(silu.out));
+  walk.values[product.out] =
+      silu_mul(walk.values[silu.in[0]], walk.values[product.in[1]], output_grid(silu.out));
   return i + 2;
 }
 

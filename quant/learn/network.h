@@ -20,10 +20,11 @@ namespace qnpu {
 
 struct NetworkOptions {
   torch::ScalarType type = torch::kBFloat16;
-  bool round_inputs = true;    // of linears, by their sites' scales
-  bool round_weights = true;   // by their sites' scales; chosen by weight_scales where there is none
-  bool round_outputs = false;  // outputs of at most 8 bits of linears, SiLU, K and V, by their sites' scales
-  bool round_head = true;      // the head's weights, if weights are rounded, and its 8-bit input
+  bool round_inputs = true;   // of linears, by their sites' scales
+  bool round_weights = true;  // by their sites' scales; chosen by weight_scales where there is none
+  bool round_outputs =
+      false;  // outputs of at most 8 bits of linears, SiLU, K and V, by their sites' scales
+  bool round_head = true;  // the head's weights, if weights are rounded, and its 8-bit input
 };
 
 class Network {
@@ -35,7 +36,8 @@ class Network {
   torch::Tensor embed(const torch::Tensor& tokens) const;  // [B, T] int64 -> [B * T, D]
   // One decoder layer: residual stream [B * T, D] of B sequences -> the same.
   torch::Tensor layer(int layer, const torch::Tensor& hidden, int64_t batch);
-  // Final norm: residual stream -> input of the head [B * T, D], rounded if that has at most 8 bits.
+  // Final norm: residual stream -> input of the head [B * T, D], rounded if that has at most 8
+  // bits.
   torch::Tensor head_input(const torch::Tensor& hidden);
 
   std::vector<LinearGroup>& groups() { return groups_; }  // of all layers
@@ -44,8 +46,9 @@ class Network {
   torch::ScalarType wide() const { return wide_; }
 
   // What turns within the network while rotations are learned (rotation_learner.h): embedding rows
-  // and biases of writers times R1, the head's input times R1', biases and prefix of v times R2. The
-  // model's own are then not rotated, while the groups' integers are. Undefined or empty: nothing.
+  // and biases of writers times R1, the head's input times R1', biases and prefix of v times R2.
+  // The model's own are then not rotated, while the groups' integers are. Undefined or empty:
+  // nothing.
   torch::Tensor r1;               // [D, D]
   std::vector<torch::Tensor> r2;  // by layer [head_dim, head_dim]
   // Norm weights that are learned, instead of the model's: by site.
@@ -85,11 +88,11 @@ class Network {
   NetworkOptions options_;
   torch::ScalarType wide_;  // of the residual stream: fp32, fp64 if `type` is
   std::vector<Range> layers_;
-  Range tail_{};                        // the final norm, without the head
-  std::vector<LinearGroup> groups_;     // linears of the layers
+  Range tail_{};                     // the final norm, without the head
+  std::vector<LinearGroup> groups_;  // linears of the layers
   LinearGroup head_;
-  std::vector<int> group_of_;           // by site; -1
-  torch::Tensor cos_, sin_;             // [positions, head_dim / 2]
+  std::vector<int> group_of_;  // by site; -1
+  torch::Tensor cos_, sin_;    // [positions, head_dim / 2]
 };
 
 }  // namespace qnpu

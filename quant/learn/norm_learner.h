@@ -1,5 +1,5 @@
-// Norm weights while they are learned: gamma = gamma0 exp(u), u = 0 at first, one u per channel. The
-// NPU multiplies by gamma anyway, so what they make up for costs nothing.
+// Norm weights while they are learned: gamma = gamma0 exp(u), u = 0 at first, one u per channel.
+// The NPU multiplies by gamma anyway, so what they make up for costs nothing.
 #pragma once
 
 #include <torch/torch.h>

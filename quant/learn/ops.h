@@ -15,10 +15,10 @@ inline bool fusable(const Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == torch::kFloat32 || x.scalar_type() == torch::kBFloat16);
 }
 
-#define QNPU_CHOOSE(name)                                                     \
-  template <typename X, typename... Rest>                                     \
-  auto name(X&& x, Rest&&... rest) {                                          \
-    return fusable(x) ? fused::name(x, rest...) : plain::name(x, rest...);    \
+#define QNPU_CHOOSE(name)                                                  \
+  template <typename X, typename... Rest>                                  \
+  auto name(X&& x, Rest&&... rest) {                                       \
+    return fusable(x) ? fused::name(x, rest...) : plain::name(x, rest...); \
   }
 QNPU_CHOOSE(fake_quant)
 QNPU_CHOOSE(fake_quant_backward)

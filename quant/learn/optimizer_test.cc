@@ -42,8 +42,8 @@ TEST_P(Optimizers, WeightsFollowTorchsAdam) {
     adam_weights(w, step, m, v);
     EXPECT_LT(max_difference(w.x, wanted), 2e-5);
     EXPECT_EQ(w.g.count_nonzero().item<int>(), 0);
-    EXPECT_TRUE(torch::equal(w.codes.to(torch::kFloat64),
-                             w.x.to(torch::kFloat64).round().clamp(-7, 7)));
+    EXPECT_TRUE(
+        torch::equal(w.codes.to(torch::kFloat64), w.x.to(torch::kFloat64).round().clamp(-7, 7)));
   }
 }
 
@@ -65,7 +65,8 @@ TEST_P(Optimizers, ScaleGradientsAreThoseOfTheRoundedWeight) {
     const Tensor log_scale = torch::randn({40}, torch::kFloat64).requires_grad_(true);
     const Tensor scale = log_scale.exp().unsqueeze(1);
     // Fixed weights scale0 * x are divided by the scale; learned x are not.
-    const Tensor v = w.x.to(torch::kFloat64) * (fixed ? scale.detach() / scale : torch::ones_like(scale));
+    const Tensor v =
+        w.x.to(torch::kFloat64) * (fixed ? scale.detach() / scale : torch::ones_like(scale));
     const Tensor clipped = v.clamp(-7, 7);
     const Tensor rounded = clipped + (clipped.round() - clipped).detach();
     // g is the gradient of the integers: that of the weight times the scale.

@@ -111,8 +111,8 @@ Tensor Parameters::input_gradients() const {
 }
 
 // Of all workers: those of weight scales by group, if they are learned, and of the inputs last;
-// those of weights, rotations and norms stay where they are. All are linear in what a worker gathered, so
-// each worker forms its own before the sum.
+// those of weights, rotations and norms stay where they are. All are linear in what a worker
+// gathered, so each worker forms its own before the sum.
 std::vector<Tensor> Parameters::gather_gradients() {
   for (Group& group : groups_) {
     if (spec_.weights) workers_.sum(group.weights.g);

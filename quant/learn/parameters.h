@@ -1,5 +1,5 @@
-// What is learned of a network: scales of the linears' inputs and weights, norm weights, the weights
-// before rounding, or the rotations under fixed weights; and how a step changes them.
+// What is learned of a network: scales of the linears' inputs and weights, norm weights, the
+// weights before rounding, or the rotations under fixed weights; and how a step changes them.
 //
 // A weight is scale * x, x in units of its scale: then one learning rate fits all layers, and a
 // step of the scale does not move x across roundings.

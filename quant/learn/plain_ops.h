@@ -27,8 +27,8 @@ FakeQuantGradient fake_quant_backward(const Tensor& g, const Tensor& x, const Gr
 // 2 / scale * sum (q - v) d / sum v^2, d = q - v inside the range, q outside.
 double error_gradient(const Tensor& x, const Grid& grid);
 
-// Columns [first, first + n) of a product's sums `acc` [T, N] (fp32 or fp64) become real, in `type`:
-// y = fake_quant(acc * factor + bias), factor and bias [n] (bias may be undefined).
+// Columns [first, first + n) of a product's sums `acc` [T, N] (fp32 or fp64) become real, in
+// `type`: y = fake_quant(acc * factor + bias), factor and bias [n] (bias may be undefined).
 Tensor scale_columns(const Tensor& acc, int64_t first, const Tensor& factor, const Tensor& bias,
                      const Grid& grid, torch::ScalarType type);
 // Into the same columns of `g` [T, N]: dy * scale where y's grid did not clip, else 0.
@@ -69,8 +69,8 @@ Tensor softmax_backward(const Tensor& dp, const Tensor& p, int64_t visible, int6
                         double scale, const Tensor& delta);
 Tensor row_dots(const Tensor& a, const Tensor& b);  // [m], fp32 or fp64
 
-// Sum over rows of a loss of logits z = acc * scale (fp32 or fp64; scale [V] or undefined), and into
-// `dacc` (of any type) factor * d(loss) / d(z) * scale. acc and teacher are lost.
+// Sum over rows of a loss of logits z = acc * scale (fp32 or fp64; scale [V] or undefined), and
+// into `dacc` (of any type) factor * d(loss) / d(z) * scale. acc and teacher are lost.
 //   cross entropy  -log softmax(z)[target]
 //   KL             sum p (log p - log softmax(z)), p = softmax(teacher * teacher_scale)
 double cross_entropy(const Tensor& acc, const Tensor& scale, const Tensor& targets, double factor,

@@ -59,8 +59,8 @@ QNPU_VECTORIZE void error_sums(const X* x, int64_t n, Grid grid, double& product
 }
 
 template <typename A>
-QNPU_VECTORIZE void scale_columns(const float* acc, const float* factor, const float* bias, int64_t n,
-                                  Grid grid, A* y) {
+QNPU_VECTORIZE void scale_columns(const float* acc, const float* factor, const float* bias,
+                                  int64_t n, Grid grid, A* y) {
   if (grid.used()) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
@@ -176,21 +176,21 @@ QNPU_VECTORIZE float dot(const A* a, const A* b, int64_t n) {
   return sum;
 }
 
-#define QNPU_INSTANTIATE(A)                                                                       \
-  template void scale_columns(const float*, const float*, const float*, int64_t, Grid, A*);           \
-  template void scale_columns_backward(const A*, const float*, const float*, const float*,            \
-                                       const float*, int64_t, Grid, A*);                          \
-  template void accumulate(const A*, int64_t, float, float*);                                     \
-  template void rms_norm(const A*, const float*, int64_t, float, A*);                             \
-  template void rms_norm_backward(const A*, const A*, const float*, int64_t, float, A*);          \
-  template void rope(const A*, const float*, const float*, float, int64_t, A*);                   \
-  template void silu_mul(const A*, const A*, int64_t, Grid, float*);                              \
-  template void silu_mul_backward(const float*, const A*, const A*, int64_t, Grid, A*, A*);       \
-  template float dot(const A*, const A*, int64_t);                                                \
-  template void fake_quant(const A*, int64_t, Grid, float, float*);                               \
-  template void fake_quant(const A*, int64_t, Grid, float, Bf16*);                                \
-  template void error_sums(const A*, int64_t, Grid, double&, double&);                            \
-  template double fake_quant_backward(const A*, const float*, int64_t, Grid, float*);             \
+#define QNPU_INSTANTIATE(A)                                                                 \
+  template void scale_columns(const float*, const float*, const float*, int64_t, Grid, A*); \
+  template void scale_columns_backward(const A*, const float*, const float*, const float*,  \
+                                       const float*, int64_t, Grid, A*);                    \
+  template void accumulate(const A*, int64_t, float, float*);                               \
+  template void rms_norm(const A*, const float*, int64_t, float, A*);                       \
+  template void rms_norm_backward(const A*, const A*, const float*, int64_t, float, A*);    \
+  template void rope(const A*, const float*, const float*, float, int64_t, A*);             \
+  template void silu_mul(const A*, const A*, int64_t, Grid, float*);                        \
+  template void silu_mul_backward(const float*, const A*, const A*, int64_t, Grid, A*, A*); \
+  template float dot(const A*, const A*, int64_t);                                          \
+  template void fake_quant(const A*, int64_t, Grid, float, float*);                         \
+  template void fake_quant(const A*, int64_t, Grid, float, Bf16*);                          \
+  template void error_sums(const A*, int64_t, Grid, double&, double&);                      \
+  template double fake_quant_backward(const A*, const float*, int64_t, Grid, float*);       \
   template double fake_quant_backward(const A*, const Bf16*, int64_t, Grid, Bf16*);
 
 QNPU_INSTANTIATE(float)

@@ -17,13 +17,13 @@ namespace qnpu::lanes {
 template <typename X, typename Y>
 void fake_quant(const X* x, int64_t n, Grid grid, float step, Y* y);
 
-// dx = g inside the grid's range, 0 outside. Returns the sum of g * d(fake_quant) / d(scale): inside
-// round(v) - v with v = x / scale, outside the clamped integer (LSQ; method.md Eq. 1).
+// dx = g inside the grid's range, 0 outside. Returns the sum of g * d(fake_quant) / d(scale):
+// inside round(v) - v with v = x / scale, outside the clamped integer (LSQ; method.md Eq. 1).
 template <typename A, typename X>
 double fake_quant_backward(const A* g, const X* x, int64_t n, Grid grid, X* dx);
 
-// With v = x / scale and its integer q: sums of (q - v) d, d = q - v inside the range and q outside,
-// and of v^2.
+// With v = x / scale and its integer q: sums of (q - v) d, d = q - v inside the range and q
+// outside, and of v^2.
 template <typename X>
 void error_sums(const X* x, int64_t n, Grid grid, double& products, double& squares);
 
