@@ -227,6 +227,12 @@ class Quantizer {
       fail("calibration windows of {} tokens: the model takes at most {}", o_.length,
            model.config.max_positions);
     }
+    for (const auto& spec : {recipe_.learn, recipe_.tune}) {
+      if (spec && spec->length > model.config.max_positions) {
+        fail("learning from sequences of {} tokens ('length'): the model takes at most {}",
+             spec->length, model.config.max_positions);
+      }
+    }
     return model;
   }
 

@@ -313,6 +313,11 @@ TEST(Quantize, BadInputsAreNamed) {
     o.recipe.tune->length = 1 << 19;
   };
   EXPECT_THAT(error_with(long_windows), HasSubstr("no window of 524288 tokens"));
+  const auto beyond_positions = [&](QuantizeOptions& o) {
+    long_windows(o);
+    o.recipe.tune->length = 2048;
+  };
+  EXPECT_THAT(error_with(beyond_positions), HasSubstr("learning from sequences of 2048 tokens"));
   const auto wrong_width = [](QuantizeOptions& o) {
     o.recipe.rules.push_back({.match = "embed_tokens.weight", .bitwidth = 4});
   };
