@@ -90,7 +90,6 @@ struct GptqSpec {
 enum class Loss {
   kCrossEntropy,  // of the next token
   kKl,            // KL divergence from the float model's logits
-  kHidden,        // squared error of the last hidden state, relative to its mean square
 };
 enum class Optimizer { kSgd, kAdam };
 
@@ -104,7 +103,6 @@ struct LearnSpec {
   bool weight_scales = false;
   bool weights = false;           // the weights before rounding
   bool norms = false;             // norm weights, at the scales' rate; not with rotations
-  bool transforms = false;        // channel scales of norm -> linear and up -> down (MobileQuant)
   bool quantize_weights = true;   // false: learn for the activations alone
   bool quantize_outputs = false;  // outputs of linears, K and V too, by ranges seen before learning
   Loss loss = Loss::kCrossEntropy;
@@ -113,7 +111,6 @@ struct LearnSpec {
   double lr_rotations = 0.1;
   double lr_scales = 0.01;
   double lr_weights = 1e-4;
-  double lr_transforms = 1e-3;
   int local_steps = 0;        // first steps that add the activations' own quantization error
   double local_weight = 1.0;  // of that error, each relative to the mean square of its values
   int warmup = 0;             // steps of linearly rising rates

@@ -16,7 +16,7 @@ using Words = std::span<const char* const>;
 constexpr const char* kObservers[] = {"auto", "minmax", "percentile", "mean3sigma", "mse"};
 constexpr const char* kRotations[] = {"none", "hadamard", "random"};
 constexpr const char* kOnlineRotations[] = {"none", "hadamard"};
-constexpr const char* kLosses[] = {"cross_entropy", "kl", "hidden"};
+constexpr const char* kLosses[] = {"cross_entropy", "kl"};
 constexpr const char* kOptimizers[] = {"sgd", "adam"};
 
 // Reads an object's fields into variables; what is absent keeps its default.
@@ -161,7 +161,6 @@ void fields(F& f, LearnSpec& s) {
   f.flag("weight_scales", s.weight_scales);
   f.flag("weights", s.weights);
   f.flag("norms", s.norms);
-  f.flag("transforms", s.transforms);
   f.flag("quantize_weights", s.quantize_weights);
   f.flag("quantize_outputs", s.quantize_outputs);
   f.word("loss", s.loss, kLosses);
@@ -170,7 +169,6 @@ void fields(F& f, LearnSpec& s) {
   f.number("lr_rotations", s.lr_rotations, 0.0, 1e3);
   f.number("lr_scales", s.lr_scales, 0.0, 1e3);
   f.number("lr_weights", s.lr_weights, 0.0, 1e3);
-  f.number("lr_transforms", s.lr_transforms, 0.0, 1e3);
   f.number("local_steps", s.local_steps, 0, 1 << 20);
   f.number("local_weight", s.local_weight, 0.0, 1e6);
   f.number("warmup", s.warmup, 0, 1 << 20);

@@ -66,6 +66,9 @@ TEST(Recipe, MistakesAreNamed) {
               AllOf(HasSubstr("(learn)"), HasSubstr("'step' is not known")));
   EXPECT_THAT(error_of(R"({"name": "r", "gptq": {"damping": -1}})"), HasSubstr("'damping'"));
   EXPECT_THAT(error_of(R"({"name": "r", "learn": {"steps": 1.5}})"), HasSubstr("an integer"));
+  EXPECT_THAT(error_of(R"({"name": "r", "tune": {"transforms": true}})"),
+              HasSubstr("'transforms' is not known"));
+  EXPECT_THAT(error_of(R"({"name": "r", "tune": {"loss": "hidden"}})"), HasSubstr("hidden"));
 }
 
 TEST(Recipe, JsonRoundTrip) {

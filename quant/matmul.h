@@ -11,4 +11,7 @@ namespace qnpu {
 // devices, it is the plain product of the tensors as they are.
 torch::Tensor matmul_bf16(const torch::Tensor& a, const torch::Tensor& b);
 
+// Small models have nothing to gain from it and stay exact.
+inline bool gains_from_bf16(int hidden_size) { return hidden_size >= 256; }
+
 }  // namespace qnpu

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -12,11 +11,14 @@
 #include "quant/calibrate.h"
 #include "quant/calibration_text.h"
 #include "quant/channel_maxima.h"
+#include "quant/check_recipe.h"
 #include "quant/fake_quant.h"
 #include "quant/freeze.h"
 #include "quant/layerwise.h"
 #include "quant/learn/learn.h"
 #include "quant/learn/sequences.h"
+#include "quant/matmul.h"
+#include "quant/memory.h"
 #include "quant/online.h"
 #include "quant/prefix.h"
 #include "quant/ranges.h"
@@ -27,10 +29,7 @@
 #include "quant/sensitivity.h"
 #include "quant/smooth.h"
 #include "quant/split.h"
-
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
+#include "quant/work_folder.h"
 
 namespace qnpu {
 namespace {
@@ -51,34 +50,6 @@ constexpr int kSampledTokens = 8192;
 // Ranges need less text than rounding does, and looking at every value costs more than computing
 // it.
 constexpr int kRangeTokens = 16384;
-
-constexpr int kSmallModel = 256;  // hidden size below which bf16 products gain nothing
-
-int64_t peak_resident_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind("VmHWM:", 0) == 0) return std::stoll(line.substr(6)) * 1024;
-  }
-  return 0;  // not on this system
-}
-
-// Values of a layer are made and freed over and over. By default glibc takes each large one fresh
-// from the system and gives it back, and the page faults cost as much as the arithmetic.
-void keep_freed_memory() {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  mallopt(M_TOP_PAD, 64 << 20);
-#endif
-}
-
-// Folding and sampling leave holes of hundreds of megabytes in the heap, which glibc keeps
-// resident.
-void return_free_memory() {
-#ifdef __GLIBC__
-  malloc_trim(0);
-#endif
-}
 
 int64_t folder_bytes(const fs::path& folder) {
   int64_t bytes = 0;
@@ -114,7 +85,7 @@ class Quantizer {
         StagedFolder folder(o_.out);
         make_artifact(folder.path());
         folder.commit();
-        if (learns()) remove_work();
+        if (learns()) work_.remove();
         result.size_bytes = folder_bytes(o_.out);
       } else {
         make_artifact({});
@@ -123,8 +94,8 @@ class Quantizer {
     result.seconds = seconds_;
     result.learn_seconds = learn_seconds_;
     result.peak_bytes = peak_resident_bytes();
-    result.calibration_windows = windows_;
-    result.calibration_tokens = windows_ * o_.length;
+    result.calibration_windows = static_cast<int>(texts_.calibration.size());
+    result.calibration_tokens = result.calibration_windows * o_.length;
     return result;
   }
 
@@ -133,7 +104,7 @@ class Quantizer {
   // the same model and ranges; those but the first have no `folder`, and stop there.
   void make_artifact(const fs::path& folder) {
     Graph graph = build_graph(load_config(o_.model / "config.json"), recipe_);
-    check_steps(graph);
+    check_recipe(recipe_, graph, o_.workers);
     const Tokenizer tokenizer = Tokenizer::load(o_.model);
     if (!o_.calibration.empty()) read_texts(tokenizer);
     FloatModel model = load();
@@ -159,33 +130,6 @@ class Quantizer {
     copy_tokenizer(folder);
   }
 
-  // Steps that are not there yet, or exclude each other.
-  void check_steps(const Graph& graph) const {
-    if (recipe_.smooth && recipe_.r1 != Rotation::kNone) {
-      fail(
-          "recipe '{}': smooth divides by the norms' weights, but with R1 there is a rotation "
-          "between a norm and its linears; leave out one of the two",
-          recipe_.name);
-    }
-    const bool blocks = std::any_of(graph.sites.begin(), graph.sites.end(),
-                                    [](const Site& site) { return site.spec.block_size != 0; });
-    if (recipe_.gptq && blocks) {
-      fail(
-          "recipe '{}': gptq rounds weights with one scale per channel, and a rule asks for a "
-          "block_size; leave out one of the two",
-          recipe_.name);
-    }
-    if (learns() && (blocks || !recipe_.deployable())) {
-      fail(
-          "recipe '{}': what has blocks of weights or is only simulated (r3, r4, "
-          "dynamic_activations) cannot be learned; leave out the sections learn and tune",
-          recipe_.name);
-    }
-    if (recipe_.learn) check_learning(*recipe_.learn, "learn", o_.workers);
-    if (recipe_.tune) check_learning(*recipe_.tune, "tune", o_.workers);
-    online_rotations(graph, recipe_);  // is there a matrix of each size?
-  }
-
   // The given texts, or (once the model is there) one that it wrote itself.
   void read_texts(const Tokenizer& tokenizer) {
     std::vector<NamedText> texts;
@@ -198,7 +142,6 @@ class Quantizer {
   // Text too short to learn from shows here already.
   void use_texts(const Tokenizer& tokenizer, const std::vector<NamedText>& texts) {
     texts_ = make_windows(tokenizer, texts, {o_.samples, o_.length, o_.seed, learns()});
-    windows_ = static_cast<int>(texts_.calibration.size());
     if (recipe_.learn) Sequences(texts_.learning, recipe_.learn->length, o_.seed);
     if (recipe_.tune) Sequences(texts_.learning, recipe_.tune->length, o_.seed);
   }
@@ -310,13 +253,14 @@ class Quantizer {
   void round(FloatModel& model, Graph& graph) {
     const Stopwatch watch(seconds_["round"]);
     report("round", 0, 1);
-    const fs::path file = work_folder() / "rounded.safetensors";
     const std::string fingerprint =
         learns() ? rounding_fingerprint(model, graph, texts_.calibration, *recipe_.gptq) : "";
-    if (learns() && load_rounding(file, fingerprint, model, graph, rounding_)) return;
+    if (learns() && load_rounding(work_.rounded(), fingerprint, model, graph, rounding_)) return;
     rounding_ = round_layerwise(model, graph, texts_.calibration, *recipe_.gptq,
                                 [&](int done, int total) { report("round", done, total); });
-    if (learns() && o_.workers.first()) save_rounding(file, fingerprint, model, graph, rounding_);
+    if (learns() && o_.workers.first()) {
+      save_rounding(work_.rounded(), fingerprint, model, graph, rounding_);
+    }
     return_free_memory();
   }
 
@@ -332,16 +276,11 @@ class Quantizer {
       options.rotations = make_rotations(student.config, recipe_.r1, recipe_.r2, o_.seed);
     }
     options.seed = o_.seed;
-    if (student.config.hidden_size < kSmallModel) options.type = torch::kFloat32;
+    if (!gains_from_bf16(student.config.hidden_size)) options.type = torch::kFloat32;
     options.workers = o_.workers;
-    options.state = work_folder();
-    std::ofstream log;  // of the first worker
+    options.state = work_.path();
     options.progress = [&](int step, int total, double loss) {
-      if (!log.is_open() && o_.workers.first()) {
-        fs::create_directories(work_folder());
-        log.open(work_folder() / (section + ".jsonl"), std::ios::app);
-      }
-      log << nlohmann::json{{"step", step}, {"loss", loss}} << std::endl;
+      if (o_.workers.first()) work_.log(section, step, loss);
       report(section, step, total);
     };
     report(section, 0, spec.steps);
@@ -349,18 +288,6 @@ class Quantizer {
     learned_[section] = to_json(report);
     learn_seconds_[section] = report.seconds;
     return_free_memory();
-  }
-
-  // Of a run that can be continued; removed when the artifact is there.
-  fs::path work_folder() const { return o_.out.string() + ".work"; }
-
-  void remove_work() const {
-    std::error_code none;
-    for (const char* name : {"learn.safetensors", "learn.jsonl", "rounded.safetensors",
-                             "tune.safetensors", "tune.jsonl"}) {
-      fs::remove(work_folder() / name, none);
-    }
-    fs::remove(work_folder(), none);  // if nothing else is in it
   }
 
   // The model's own text, kept beside the artifact.
@@ -408,7 +335,8 @@ class Quantizer {
     nlohmann::json report = {
         {"recipe", recipe_.name},
         {"seed", o_.seed},
-        {"calibration", {{"source", source}, {"windows", windows_}, {"length", o_.length}}},
+        {"calibration",
+         {{"source", source}, {"windows", texts_.calibration.size()}, {"length", o_.length}}},
         {"sites", site_report(graph, stats)},
         {"weights", weight_report(weights)}};
     if (recipe_.prefix) {
@@ -434,7 +362,7 @@ class Quantizer {
   const QuantizeOptions& o_;
   Recipe recipe_ = o_.recipe;  // with the rules that sensitivity adds
   std::map<std::string, double> seconds_;
-  int windows_ = 0;
+  WorkFolder work_{o_.out};
   TextWindows texts_;
   PrefixSearch prefix_;
   RoundingReports rounding_;

@@ -298,10 +298,11 @@ TEST(Quantize, BadInputsAreNamed) {
     o.recipe.rules.push_back({.match = "layers.*.nothing", .bitwidth = 8});
   };
   EXPECT_THAT(error_with(no_match), HasSubstr("'layers.*.nothing' matches no site"));
-  const auto transforms = [](QuantizeOptions& o) { o.recipe.tune.emplace().transforms = true; };
-  EXPECT_THAT(error_with(transforms), HasSubstr("cannot learn 'transforms'"));
-  const auto hidden = [](QuantizeOptions& o) { o.recipe.tune.emplace().loss = Loss::kHidden; };
-  EXPECT_THAT(error_with(hidden), HasSubstr("loss 'hidden'"));
+  const auto both = [](QuantizeOptions& o) {
+    o.recipe.tune.emplace().weights = true;
+    o.recipe.tune->rotations = true;
+  };
+  EXPECT_THAT(error_with(both), HasSubstr("'rotations' and 'weights'"));
   const auto online = [](QuantizeOptions& o) {
     o.recipe.tune.emplace();
     o.recipe.dynamic_activations = true;

@@ -42,13 +42,7 @@ std::string rounding_fingerprint(const FloatModel& model, const Graph& graph,
                                  const std::vector<Window>& windows, const GptqSpec& spec) {
   Recipe recipe;
   recipe.gptq = spec;
-  nlohmann::json j = {{"spec", to_json(recipe)["gptq"]}};
-  for (const auto& [name, weight] : model.weights) j["weights"][name] = tensor_hash(weight);
-  for (const Site& site : graph.sites) {
-    j["sites"].push_back({site.spec.bitwidth, tensor_hash(torch::tensor(site.qparams.scale))});
-  }
-  for (const Window& window : windows) j["windows"].push_back(tensor_hash(torch::tensor(window)));
-  return text_hash(j.dump());
+  return run_fingerprint({{"spec", to_json(recipe)["gptq"]}}, model, graph, windows);
 }
 
 void save_rounding(const std::filesystem::path& path, const std::string& fingerprint,

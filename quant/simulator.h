@@ -11,6 +11,7 @@
 
 #include "model/graph.h"
 #include "quant/float_model.h"
+#include "quant/matmul.h"
 
 namespace qnpu {
 
@@ -52,8 +53,8 @@ class Simulator {
   void advance(int begin, int end, Values& values, const SiteHook& hook = {});
 
   // Products of linears in bf16 with fp32 sums (quant/matmul.h): two to three times faster, and
-  // within 1 / 256 of each operand. Small models have nothing to gain and stay exact.
-  void use_fast_products() { fast_products_ = graph_.config.hidden_size >= 256; }
+  // within 1 / 256 of each operand; only in models that gain from it.
+  void use_fast_products() { fast_products_ = gains_from_bf16(graph_.config.hidden_size); }
 
   // Logits [rows, V] in fp32 (fp64 if the simulator is) of hidden rows [rows, D]; call it by chunks
   // of rows.

@@ -50,17 +50,9 @@ NetworkOptions teacher_options(const LearnOptions& o) {
 std::string fingerprint(const FloatModel& student, const Graph& graph, const LearnOptions& o) {
   Recipe recipe;
   recipe.learn = o.spec;
-  nlohmann::json j = {{"spec", to_json(recipe)["learn"]}, {"seed", o.seed}};
-  j["type"] = torch::toString(o.type);
-  for (const auto& [name, weight] : student.weights) j["weights"][name] = tensor_hash(weight);
-  for (const Site& site : graph.sites) {
-    if (!site.qparams.scale.empty()) {
-      j["scales"][site.name] = tensor_hash(torch::tensor(site.qparams.scale));
-    }
-  }
-  for (const Window& window : *o.windows)
-    j["windows"].push_back(tensor_hash(torch::tensor(window)));
-  return text_hash(j.dump());
+  return run_fingerprint(
+      {{"spec", to_json(recipe)["learn"]}, {"seed", o.seed}, {"type", torch::toString(o.type)}},
+      student, graph, *o.windows);
 }
 
 class Learner {
@@ -225,12 +217,6 @@ void check_learning(const LearnSpec& spec, const std::string& section, const Wor
         "recipe section '{}': {} processes cannot share a step's 'sequences' ({}): raise them, or "
         "start fewer processes",
         section, workers.size(), spec.sequences);
-  }
-  if (spec.transforms) {
-    fail("recipe section '{}': this version cannot learn 'transforms'; leave them out", section);
-  }
-  if (spec.loss == Loss::kHidden) {
-    fail("recipe section '{}': this version cannot learn by the loss 'hidden'; take 'kl'", section);
   }
   if (spec.rotations && spec.weights) {
     fail("recipe section '{}': 'rotations' and 'weights' cannot be learned together", section);

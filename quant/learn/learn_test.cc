@@ -110,16 +110,37 @@ TEST(Learn, WeightsAndScalesBringTheLossDown) {
   }
 }
 
-TEST(Learn, ScalesAloneLeaveTheWeights) {
-  Setting s = setting();
-  const Tensor before = s.student.weights.at(kWeight).clone();
-  s.options.spec.weight_scales = s.options.spec.input_scales = true;
+// 30 steps at a rate for scales, which bring the loss down.
+void run_lower(Setting& s) {
   s.options.spec.lr_scales = 0.003;
   s.options.spec.steps = 30;
   s.options.held_out = {{"same", s.windows}};
   const LearnReport report = run(s);
   EXPECT_LT(report.held_out[0].after, report.held_out[0].before);
+}
+
+TEST(Learn, ScalesAloneLeaveTheWeights) {
+  Setting s = setting();
+  const Tensor before = s.student.weights.at(kWeight).clone();
+  s.options.spec.weight_scales = s.options.spec.input_scales = true;
+  run_lower(s);
   EXPECT_TRUE(torch::equal(s.student.weights.at(kWeight), before));
+}
+
+// "weights" at rate 0: the integers stay, and only what one step is worth is learned.
+TEST(Learn, ScalesOfFixedIntegersBringTheLossDown) {
+  Setting start = setting();
+  start.options.spec.weights = start.options.spec.weight_scales = true;
+  start.options.spec.lr_weights = start.options.spec.lr_scales = 0.0;
+  start.options.spec.steps = 1;
+  run(start);
+  Setting s = setting();
+  s.options.spec.weights = s.options.spec.weight_scales = true;
+  s.options.spec.lr_weights = 0.0;
+  run_lower(s);
+  EXPECT_EQ(integers(s, kWeight), integers(start, kWeight));
+  const int site = s.graph.find_site(kWeight);
+  EXPECT_NE(s.graph.site(site).qparams.scale, start.graph.site(site).qparams.scale);
 }
 
 // Integers and scales of weights stay; what is frozen differs in the norms alone.
@@ -129,11 +150,7 @@ TEST(Learn, NormsAloneBringTheLossDown) {
   const Tensor weight = s.student.weights.at(kWeight).clone();
   const Tensor before = s.student.weights.at(norm).clone();
   s.options.spec.norms = true;
-  s.options.spec.lr_scales = 0.003;
-  s.options.spec.steps = 30;
-  s.options.held_out = {{"same", s.windows}};
-  const LearnReport report = run(s);
-  EXPECT_LT(report.held_out[0].after, report.held_out[0].before);
+  run_lower(s);
   EXPECT_TRUE(torch::equal(s.student.weights.at(kWeight), weight));
   EXPECT_GT(max_difference(s.student.weights.at(norm), before), 1e-3);
 }

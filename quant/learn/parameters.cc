@@ -9,6 +9,24 @@ namespace qnpu {
 
 using torch::Tensor;
 
+namespace {
+
+// A weight that rounds to another integer than the nearest one to its wish lies at the edge of its
+// bin, with thousands of others: all would cross it together at the first steps. So learned weights
+// begin well inside.
+constexpr double kReach = 0.25;
+
+Tensor well_inside(const Tensor& x) {
+  const Tensor integers = x.round();
+  return integers + (x - integers).clamp(-kReach, kReach);
+}
+
+void append(NamedTensors& all, const NamedTensors& more) {
+  all.insert(all.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
 Parameters::Parameters(FloatModel& student, Graph& graph, Network& network, const LearnSpec& spec,
                        const Rotations& rotations, const Workers& workers)
     : student_(student), graph_(graph), network_(network), spec_(spec), workers_(workers) {
@@ -29,20 +47,6 @@ bool Parameters::weights_wanted() const {
   return spec_.weights || spec_.weight_scales || spec_.rotations;
 }
 
-namespace {
-
-// A weight that rounds to another integer than the nearest one to its wish lies at the edge of its
-// bin, with thousands of others: all would cross it together at the first steps. So learned weights
-// begin well inside.
-constexpr double kReach = 0.25;
-
-Tensor well_inside(const Tensor& x) {
-  const Tensor integers = x.round();
-  return integers + (x - integers).clamp(-kReach, kReach);
-}
-
-}  // namespace
-
 // The group's weights in units of their scales (ones if they are not rounded).
 void Parameters::make(size_t index) {
   LinearGroup& linear = network_.groups()[index];
@@ -53,7 +57,7 @@ void Parameters::make(size_t index) {
   group.weights.g = torch::zeros_like(group.weights.x);
   group.weights.codes = linear.codes;
   linear.codes_grad = group.weights.g;
-  if (spec_.weights) {
+  if (weights_move()) {
     group.m = torch::zeros_like(group.weights.x);
     group.v = torch::zeros_like(group.weights.x);
   }
@@ -115,14 +119,14 @@ Tensor Parameters::input_gradients() const {
 // gathered, so each worker forms its own before the sum.
 std::vector<Tensor> Parameters::gather_gradients() {
   for (Group& group : groups_) {
-    if (spec_.weights) workers_.sum(group.weights.g);
+    if (weights_move()) workers_.sum(group.weights.g);
   }
   std::vector<Tensor> scales, partial;
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     if (spec_.weight_scales) scales.push_back(scale_gradients(groups_[i].weights, !spec_.weights));
     if (rotations_) pull_back(i);
   }
-  if (!spec_.weights) partial = scales;  // else they come from sums
+  if (!weights_move()) partial = scales;  // else they come from sums
   if (rotations_) {
     for (const Tensor& gradient : rotations_->gradients()) partial.push_back(gradient);
   }
@@ -174,22 +178,28 @@ void Parameters::pull_back(size_t index) {
 
 void Parameters::step_weights(size_t index, const Rates& rates) {
   Group& group = groups_[index];
+  if (!weights_move()) {
+    group.weights.g.zero_();
+    return share_scale(index);
+  }
   AdamStep step;
   step.rate = static_cast<float>(rates.weights);
   step.correct_m = static_cast<float>(1.0 - std::pow(step.beta_m, steps_));
   step.correct_v = static_cast<float>(1.0 - std::pow(step.beta_v, steps_));
   adam_weights(group.weights, step, group.m, group.v);
-  if (spec_.weight_scales) {
-    LinearGroup& linear = network_.groups()[index];
-    linear.scale = group.scale.scale(linear.scale.scalar_type());
-  }
+  share_scale(index);
+}
+
+void Parameters::share_scale(size_t index) {
+  LinearGroup& linear = network_.groups()[index];
+  linear.scale = groups_[index].scale.scale(linear.scale.scalar_type());
 }
 
 // Scales and integers into the network. Fixed weights are divided by their new scales.
 void Parameters::share(size_t index) {
   Group& group = groups_[index];
   LinearGroup& linear = network_.groups()[index];
-  linear.scale = group.scale.scale(linear.scale.scalar_type());
+  share_scale(index);
   if (!spec_.weights) group.weights.x.copy_(fixed_weights(index)).div_(linear.scale.unsqueeze(1));
   if (spec_.quantize_weights) {
     round_weights(group.weights);
@@ -217,10 +227,7 @@ void Parameters::finish() {
 // What is learned, but for weights.
 NamedTensors Parameters::values() const {
   NamedTensors all = rotations_ ? rotations_->state() : NamedTensors{};
-  if (norms_) {
-    const NamedTensors norms = norms_->values();
-    all.insert(all.end(), norms.begin(), norms.end());
-  }
+  if (norms_) append(all, norms_->values());
   all.emplace_back("inputs", inputs_.log_scale);
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const std::string name = graph_.site(network_.groups()[i].site).name;
@@ -231,11 +238,8 @@ NamedTensors Parameters::values() const {
 
 NamedTensors Parameters::state() const {
   NamedTensors all = values();
-  if (norms_) {
-    const NamedTensors norms = norms_->state();
-    all.insert(all.end(), norms.begin(), norms.end());
-  }
-  all.insert(all.end(), {{"inputs.m", inputs_.m}, {"inputs.v", inputs_.v}});
+  if (norms_) append(all, norms_->state());
+  append(all, {{"inputs.m", inputs_.m}, {"inputs.v", inputs_.v}});
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const Group& group = groups_[i];
     const std::string name = graph_.site(network_.groups()[i].site).name;
@@ -243,6 +247,7 @@ NamedTensors Parameters::state() const {
     all.emplace_back(name + ".weight_scale.v", group.scale.v);
     if (!spec_.weights) continue;
     all.emplace_back(name + ".weights", group.weights.x);
+    if (!weights_move()) continue;
     all.emplace_back(name + ".weights.m", group.m);
     all.emplace_back(name + ".weights.v", group.v);
   }

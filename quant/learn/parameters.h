@@ -64,7 +64,7 @@ class Parameters {
   struct Group {
     RoundedWeights weights;
     ScaleVector scale;
-    torch::Tensor m, v;  // Adam's, of the weights
+    torch::Tensor m, v;  // Adam's, if the weights move
   };
 
   void make(size_t index);
@@ -77,9 +77,11 @@ class Parameters {
   void step_weights(size_t index, const Rates& rates);
   void pull_back(size_t index);
   void share(size_t index);
+  void share_scale(size_t index);
   void share_inputs();
   NamedTensors values() const;
   bool weights_wanted() const;
+  bool weights_move() const { return spec_.weights && spec_.lr_weights > 0.0; }
 
   FloatModel& student_;
   Graph& graph_;

@@ -1,6 +1,7 @@
 #include "quant/learn/state.h"
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <span>
 
 #include "base/status.h"
@@ -83,7 +84,17 @@ std::string tensor_hash(const Tensor& tensor) {
   return fmt::format("{:016x}", hash);
 }
 
-std::string text_hash(const std::string& text) {
+std::string run_fingerprint(nlohmann::json settings, const FloatModel& model, const Graph& graph,
+                            const std::vector<Window>& windows) {
+  nlohmann::json& j = settings;
+  for (const auto& [name, weight] : model.weights) j["weights"][name] = tensor_hash(weight);
+  for (const auto& [name, rows] : model.prefix.rows) j["prefix"][name] = tensor_hash(rows);
+  for (const Site& site : graph.sites) {
+    j["sites"].push_back({site.spec.bitwidth, tensor_hash(torch::tensor(site.qparams.scale)),
+                          tensor_hash(torch::tensor(site.qparams.zero_point))});
+  }
+  for (const Window& window : windows) j["windows"].push_back(tensor_hash(torch::tensor(window)));
+  const std::string text = j.dump();
   return tensor_hash(torch::tensor(std::vector<uint8_t>(text.begin(), text.end())));
 }
 

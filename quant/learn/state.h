@@ -6,9 +6,14 @@
 #include <torch/torch.h>
 
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "model/graph.h"
+#include "quant/calibrate.h"
+#include "quant/float_model.h"
 
 namespace qnpu {
 
@@ -29,6 +34,10 @@ bool load_state(const std::filesystem::path& path, const std::string& fingerprin
 
 // 16 hexadecimal digits that change with any bit of a tensor.
 std::string tensor_hash(const torch::Tensor& tensor);
-std::string text_hash(const std::string& text);
+
+// The fingerprint of a run on this model, its prefix, these widths and QParams and texts;
+// `settings` holds what else the result depends on.
+std::string run_fingerprint(nlohmann::json settings, const FloatModel& model, const Graph& graph,
+                            const std::vector<Window>& windows);
 
 }  // namespace qnpu
