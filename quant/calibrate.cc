@@ -52,6 +52,19 @@ void observe_prefix(const FloatModel& model, const Graph& graph,
   }
 }
 
+// What all workers saw, merged in the order of their ranks.
+void merge_all(std::vector<SiteStatistics>& stats, const Workers& workers) {
+  if (workers.size() == 1) return;
+  for (SiteStatistics& site : stats) {
+    const std::vector<int64_t> words = site.words();
+    const torch::Tensor all = workers.gather(torch::tensor(words, torch::kInt64));
+    site = SiteStatistics();
+    for (int rank = 0; rank < workers.size(); ++rank) {
+      site.merge(SiteStatistics::from_words(all[rank].data_ptr<int64_t>()));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int length,
@@ -120,7 +133,8 @@ void read_windows(Simulator& simulator, const std::vector<Window>& windows, cons
 
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
-                                      const WindowProgress& progress, const SiteHook& rounding) {
+                                      const WindowProgress& progress, const SiteHook& rounding,
+                                      const Workers& workers) {
   const std::vector<bool> observed = observed_sites(graph);
   std::vector<SiteStatistics> stats(graph.sites.size());
   const SiteHook hook = [&](int site, const torch::Tensor& value) {
@@ -131,10 +145,11 @@ std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& grap
     }
     return rounding ? rounding(site, value) : value;
   };
-  observe_prefix(model, graph, stats);
+  if (workers.first()) observe_prefix(model, graph, stats);
   Simulator simulator(model, graph);
   simulator.use_fast_products();
-  read_windows(simulator, windows, hook, /*with_logits=*/true, progress);
+  read_windows(simulator, workers.share(windows), hook, /*with_logits=*/true, progress);
+  merge_all(stats, workers);
   return stats;
 }
 

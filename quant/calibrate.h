@@ -7,6 +7,7 @@
 
 #include "model/graph.h"
 #include "quant/float_model.h"
+#include "quant/learn/workers.h"
 #include "quant/observer.h"
 #include "quant/simulator.h"
 
@@ -40,10 +41,10 @@ torch::Tensor without_sinks(const torch::Tensor& value);
 // Statistics by site index, without attention sinks; those of the caches hold the model's prefix,
 // whose rows their ranges must cover. `rounding`, if given, changes each site's values after they
 // were observed. Memory beyond the float model: one window's activations, and logits of 256 tokens
-// at a time.
+// at a time. Workers share the windows; each gets the statistics of all.
 std::vector<SiteStatistics> calibrate(const FloatModel& model, const Graph& graph,
                                       const std::vector<Window>& windows,
-                                      const WindowProgress& progress,
-                                      const SiteHook& rounding = {});
+                                      const WindowProgress& progress, const SiteHook& rounding = {},
+                                      const Workers& workers = {});
 
 }  // namespace qnpu

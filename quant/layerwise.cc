@@ -93,15 +93,14 @@ struct Moments {
   torch::Tensor residual;    // (R_f - R_q)' X_q  [N, K]
 
   void add(torch::Tensor& sum, const torch::Tensor& a, const torch::Tensor& b) {
-    const torch::Tensor product = matmul_bf16(a.t(), b);
-    sum = sum.defined() ? sum.add_(product) : product;
+    sum.add_(matmul_bf16(a.t(), b));
   }
 };
 
 class Rounder {
  public:
-  Rounder(FloatModel& model, Graph& graph, const GptqSpec& spec)
-      : model_(model), original_(model), graph_(graph), spec_(spec) {}
+  Rounder(FloatModel& model, Graph& graph, const GptqSpec& spec, const Workers& workers)
+      : model_(model), original_(model), graph_(graph), spec_(spec), workers_(workers) {}
 
   RoundingReports run(const std::vector<Window>& windows,
                       const std::function<void(int, int)>& progress) {
@@ -135,8 +134,20 @@ class Rounder {
     return (most / norm.clamp_min(most)).square();
   }
 
-  Moments collect(Stream& quantized, Stream* exact, size_t windows, int begin, const Group& group) {
+  // Zeros, of what is wanted.
+  Moments moments_of(const Group& group, bool exact) const {
+    const int64_t in = graph_.site(group.input).cols;
     Moments moments;
+    moments.hessian = torch::zeros({in, in});
+    if (!exact) return moments;
+    moments.difference = torch::zeros({in, in});
+    if (group.residual < 0) return moments;
+    moments.residual = torch::zeros({graph_.site(group.residual).cols, in});
+    return moments;
+  }
+
+  Moments collect(Stream& quantized, Stream* exact, size_t windows, int begin, const Group& group) {
+    Moments moments = moments_of(group, exact != nullptr);
     const double inverse = 1.0 / unit(group);
     for (size_t w = 0; w < windows; ++w) {
       quantized.advance(w, begin, group.begin);
@@ -154,6 +165,9 @@ class Rounder {
       if (group.residual < 0) continue;
       moments.add(moments.residual,
                   exact->value(w, group.residual) - quantized.value(w, group.residual), weighted);
+    }
+    for (const auto& sum : {moments.hessian, moments.difference, moments.residual}) {
+      if (sum.defined()) workers_.sum(sum);
     }
     return moments;
   }
@@ -206,6 +220,7 @@ class Rounder {
   const FloatModel original_;  // shares the tensors that are not yet replaced
   Graph& graph_;
   const GptqSpec& spec_;
+  const Workers& workers_;
   RoundingReports reports_;
 };
 
@@ -213,10 +228,11 @@ class Rounder {
 
 RoundingReports round_layerwise(FloatModel& model, Graph& graph, const std::vector<Window>& windows,
                                 const GptqSpec& spec,
-                                const std::function<void(int done, int total)>& progress) {
+                                const std::function<void(int done, int total)>& progress,
+                                const Workers& workers) {
   std::vector<Window> used = windows;
   if (spec.windows > 0 && spec.windows < used.size()) used.resize(spec.windows);
-  return Rounder(model, graph, spec).run(used, progress);
+  return Rounder(model, graph, spec, workers).run(workers.share(used), progress);
 }
 
 }  // namespace qnpu

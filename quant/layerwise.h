@@ -18,6 +18,7 @@
 #include "model/graph.h"
 #include "quant/calibrate.h"
 #include "quant/float_model.h"
+#include "quant/learn/workers.h"
 
 namespace qnpu {
 
@@ -31,9 +32,11 @@ using RoundingReports = std::map<std::string, RoundingReport>;  // by name of th
 
 // `graph` holds the activations' QParams. Weights of the decoder layers are replaced by ones that
 // round to the integers chosen (inside their bins), and their sites get the scales. The head is
-// left alone. `progress` is called after each layer and may throw to stop.
+// left alone. `progress` is called after each layer and may throw to stop. Workers share the
+// windows; each rounds all weights by the sums over all windows.
 RoundingReports round_layerwise(FloatModel& model, Graph& graph, const std::vector<Window>& windows,
                                 const GptqSpec& spec,
-                                const std::function<void(int done, int total)>& progress);
+                                const std::function<void(int done, int total)>& progress,
+                                const Workers& workers = {});
 
 }  // namespace qnpu

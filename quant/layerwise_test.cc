@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "quant/fake_quant.h"
+#include "quant/learn/workers_testing.h"
 #include "quant/ranges.h"
 #include "quant/test_models.h"
 #include "quant/weights.h"
@@ -91,6 +92,30 @@ TEST_P(LayerwiseTest, WeightsAreWellInsideTheirBins) {
     const torch::Tensor center = rounded(weight, site.qparams.scale, site.spec.bitwidth);
     const torch::Tensor scale = torch::tensor(site.qparams.scale).unsqueeze(1);
     EXPECT_LE(((weight - center).abs() / scale).max().item<double>(), 0.451) << site.name;
+  }
+}
+
+// Ranges to the bit: extremes and histograms do not depend on the order.
+TEST_P(LayerwiseTest, WorkersFindTheSame) {
+  std::vector<Graph> graphs(4, graph_);
+  std::vector<FloatModel> models(4, model_);
+  const RoundingReports wanted = round_layerwise(models[3], graphs[3], windows_, {}, {});
+  std::vector<RoundingReports> reports(3);
+  run_workers(3, [&](const Workers& workers) {
+    const auto i = static_cast<size_t>(workers.rank());
+    assign_ranges(graphs[i], calibrate(model_, graphs[i], windows_, {}, {}, workers));
+    for (size_t s = 0; s < graph_.sites.size(); ++s) {
+      EXPECT_EQ(graphs[i].sites[s].qparams.scale, graph_.sites[s].qparams.scale);
+      EXPECT_EQ(graphs[i].sites[s].qparams.zero_point, graph_.sites[s].qparams.zero_point);
+    }
+    reports[i] = round_layerwise(models[i], graphs[i], windows_, {}, {}, workers);
+  });
+  ASSERT_EQ(reports[0].size(), wanted.size());
+  for (const auto& [name, report] : wanted) {
+    EXPECT_NEAR(reports[0].at(name).error, report.error, 0.05 * report.error) << name;
+    const int site = graph_.find_site(name);
+    EXPECT_EQ(graphs[1].site(site).qparams.scale, graphs[0].site(site).qparams.scale);
+    EXPECT_TRUE(torch::equal(models[2].weights.at(name), models[0].weights.at(name))) << name;
   }
 }
 

@@ -86,6 +86,30 @@ void SiteStatistics::merge(const SiteStatistics& other) {
   histogram_count_ += other.histogram_count_;
 }
 
+std::vector<int64_t> SiteStatistics::words() const {
+  std::vector<int64_t> words = {count_,
+                                histogram_count_,
+                                std::bit_cast<int64_t>(static_cast<double>(min_)),
+                                std::bit_cast<int64_t>(static_cast<double>(max_)),
+                                std::bit_cast<int64_t>(sum_),
+                                std::bit_cast<int64_t>(sum_of_squares_)};
+  words.insert(words.end(), histogram_.begin(), histogram_.end());
+  words.resize(kWords);
+  return words;
+}
+
+SiteStatistics SiteStatistics::from_words(const int64_t* words) {
+  SiteStatistics stats;
+  stats.count_ = words[0];
+  stats.histogram_count_ = words[1];
+  stats.min_ = static_cast<float>(std::bit_cast<double>(words[2]));
+  stats.max_ = static_cast<float>(std::bit_cast<double>(words[3]));
+  stats.sum_ = std::bit_cast<double>(words[4]);
+  stats.sum_of_squares_ = std::bit_cast<double>(words[5]);
+  stats.histogram_.assign(words + 6, words + kWords);
+  return stats;
+}
+
 bool SiteStatistics::finite() const { return std::isfinite(sum_of_squares_); }
 
 double SiteStatistics::mean() const { return count_ == 0 ? 0.0 : sum_ / count_; }

@@ -27,6 +27,11 @@ class SiteStatistics {
   void add(const float* values, int64_t count, int histogram_stride = 1);
   void merge(const SiteStatistics& other);
 
+  // Everything that is in it, in 64-bit words, and back: to send it to another process.
+  std::vector<int64_t> words() const;
+  static SiteStatistics from_words(const int64_t* words);
+  static constexpr int kWords = 6 + 2 * kBins;
+
   bool empty() const { return count_ == 0; }
   bool finite() const;  // no NaN and no infinity was seen
   int64_t count() const { return count_; }

@@ -232,7 +232,7 @@ class Quantizer {
     const std::vector<Window> windows = few(texts_.calibration, most, o_.length);
     report("calibrate", 0, static_cast<int>(windows.size()));
     const auto progress = [&](int done, int total) { report("calibrate", done, total); };
-    return calibrate(model, graph, windows, progress, rounding);
+    return calibrate(model, graph, windows, progress, rounding, o_.workers);
   }
 
   // Stage two (method.md 1.8): all sites but those whose scales were learned, by what the model
@@ -255,9 +255,16 @@ class Quantizer {
     report("round", 0, 1);
     const std::string fingerprint =
         learns() ? rounding_fingerprint(model, graph, texts_.calibration, *recipe_.gptq) : "";
-    if (learns() && load_rounding(work_.rounded(), fingerprint, model, graph, rounding_)) return;
-    rounding_ = round_layerwise(model, graph, texts_.calibration, *recipe_.gptq,
-                                [&](int done, int total) { report("round", done, total); });
+    const bool done =
+        learns() && load_rounding(work_.rounded(), fingerprint, model, graph, rounding_);
+    if (!o_.workers.agree(done ? 1 : 0)) {
+      fail("not all processes find {}: give them a folder that all of them see",
+           work_.rounded().string());
+    }
+    if (done) return;
+    rounding_ = round_layerwise(
+        model, graph, texts_.calibration, *recipe_.gptq,
+        [&](int step, int total) { report("round", step, total); }, o_.workers);
     if (learns() && o_.workers.first()) {
       save_rounding(work_.rounded(), fingerprint, model, graph, rounding_);
     }

@@ -73,7 +73,7 @@ void add_quantize_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--threads", arguments.threads, "Default: all cores")
       ->check(CLI::PositiveNumber);
-  command->add_option("--processes", arguments.processes, "That share the learning and the threads")
+  command->add_option("--processes", arguments.processes, "That share the texts and the threads")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object on standard output");

@@ -118,12 +118,17 @@ void Workers::sum(int64_t& value) const {
   value = tensor.item<int64_t>();
 }
 
-// Each process fills one place of a row.
+// Each process fills its row, the sum does the rest.
+Tensor Workers::gather(const Tensor& row) const {
+  const Tensor rows = torch::zeros({size_, row.numel()}, torch::kInt64);
+  rows[rank_].copy_(row);
+  sum(rows);
+  return rows;
+}
+
 bool Workers::agree(uint64_t value) const {
-  const Tensor row = torch::zeros({size_}, torch::kInt64);
-  row[rank_] = static_cast<int64_t>(value);
-  sum(row);
-  return (row == row[0]).all().item<bool>();
+  const Tensor all = gather(torch::tensor({static_cast<int64_t>(value)}, torch::kInt64));
+  return (all == all[0]).all().item<bool>();
 }
 
 }  // namespace qnpu

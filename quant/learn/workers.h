@@ -1,5 +1,5 @@
-// Processes that learn together: each has the whole model and a share of the texts, and sums over
-// all of them make the gradients (libtorch's c10d; Gloo, so of tensors on the CPU).
+// Processes that work together: each has the whole model and a share of the texts, and sums over
+// all of them make statistics and gradients (libtorch's c10d; Gloo, so of tensors on the CPU).
 #pragma once
 
 #include <torch/torch.h>
@@ -28,12 +28,24 @@ class Workers {
   bool first() const { return rank_ == 0; }  // the one that writes
   bool mine(int64_t item) const { return item % size_ == rank_; }
 
+  // Those of `items` that are mine.
+  template <typename T>
+  std::vector<T> share(const std::vector<T>& items) const {
+    std::vector<T> result;
+    for (size_t i = 0; i < items.size(); ++i) {
+      if (mine(static_cast<int64_t>(i))) result.push_back(items[i]);
+    }
+    return result;
+  }
+
   // Calls of all processes meet, in order. Each tensor becomes its sum over the processes, the same
   // to the bit in all of them. Error: one of them is gone.
   void sum(torch::Tensor tensor) const;                       // contiguous; where it stands
   void sum(const std::vector<torch::Tensor>& tensors) const;  // small ones, together, in fp64
   void sum(double& value) const;
   void sum(int64_t& value) const;
+
+  torch::Tensor gather(const torch::Tensor& row) const;  // [n] int64 of each -> [size, n]
 
   // Do all processes give the same value?
   bool agree(uint64_t value) const;
