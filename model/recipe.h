@@ -2,6 +2,7 @@
 //
 //   {"name": "w4a8kv8", "description": "...",
 //    "rotation": {"r1": "hadamard", "r2": "hadamard"},          // or "random", or "none"
+//    "sample": {...},                                           // more calibration text
 //    "prefix": {...}, "split": {...}, "smooth": {...},          // exact transforms
 //    "sensitivity": {...}, "learn": {...}, "gptq": {...}, "tune": {...},
 //    "rules": [{"match": "layers.*.weight", "bitwidth": 4, "observer": "mse"}, ...]}
@@ -48,6 +49,12 @@ struct Rule {
   int observer = -1;        // -1: not set, else an Observer
   double percentile = 0.0;  // 0: not set
   int block_size = -1;      // -1: not set, 0: per channel
+};
+
+// Text that the model writes itself, beside the texts that are given: the kinds it was trained on.
+struct SampleSpec {
+  int tokens = 16384;
+  bool operator==(const SampleSpec&) const = default;
 };
 
 // Attention-sink tokens, found automatically, whose K and V are constants of the artifact.
@@ -127,6 +134,7 @@ struct Recipe {
   Rotation r3 = Rotation::kNone;
   Rotation r4 = Rotation::kNone;
   bool dynamic_activations = false;  // a scale per token: in the float simulator alone
+  std::optional<SampleSpec> sample;
   std::optional<PrefixSpec> prefix;
   std::optional<SplitSpec> split;
   std::optional<SmoothSpec> smooth;

@@ -122,6 +122,11 @@ class Writer {
 };
 
 template <typename F>
+void fields(F& f, SampleSpec& s) {
+  f.number("tokens", s.tokens, 1, 1 << 24);
+}
+
+template <typename F>
 void fields(F& f, PrefixSpec& s) {
   f.number("max_tokens", s.max_tokens, 1, 64);
 }
@@ -179,6 +184,7 @@ template <typename F>
 void fields(F& f, Recipe& r) {
   f.text("description", r.description);
   f.flag("dynamic_activations", r.dynamic_activations);
+  f.section("sample", r.sample);
   f.section("prefix", r.prefix);
   f.section("split", r.split);
   f.section("smooth", r.smooth);

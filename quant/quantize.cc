@@ -43,9 +43,10 @@ constexpr const char* kTokenizerFiles[] = {"tokenizer.json",         "tokenizer_
                                            "chat_template.jinja",    "special_tokens_map.json"};
 constexpr char kSampledText[] = "calibration.txt";
 
-// The model is sampled in this many sequences, of at most this many tokens together.
-constexpr int kSequences = 32;
+// Where neither a text nor the recipe says more; and of one sequence: reading many short ones
+// together costs what one long one does.
 constexpr int kSampledTokens = 8192;
+constexpr int kSequenceTokens = 256;
 
 // Ranges need less text than rounding does, and looking at every value costs more than computing
 // it.
@@ -106,10 +107,14 @@ class Quantizer {
     Graph graph = build_graph(load_config(o_.model / "config.json"), recipe_);
     check_recipe(recipe_, graph, o_.workers);
     const Tokenizer tokenizer = Tokenizer::load(o_.model);
-    if (!o_.calibration.empty()) read_texts(tokenizer);
+    std::vector<NamedText> texts = read_texts();
+    if (!texts.empty()) use_texts(tokenizer, texts);
     FloatModel model = load();
     fold_norms(model);
-    if (o_.calibration.empty()) write_text(model, graph, tokenizer, folder);
+    if (texts.empty() || recipe_.sample) {
+      texts.push_back({kSampledText, write_text(model, graph, tokenizer, folder)});
+      use_texts(tokenizer, texts);
+    }
     const FloatModel teacher = learns() ? model : FloatModel{};  // shares its tensors for now
     if (recipe_.prefix) find_prefix_of(model, graph, tokenizer);
     if (recipe_.smooth) smooth_channels(model, graph);
@@ -130,16 +135,15 @@ class Quantizer {
     copy_tokenizer(folder);
   }
 
-  // The given texts, or (once the model is there) one that it wrote itself.
-  void read_texts(const Tokenizer& tokenizer) {
+  std::vector<NamedText> read_texts() const {
     std::vector<NamedText> texts;
     for (const fs::path& path : o_.calibration) {
       texts.push_back({path.filename().string(), read_text(path)});
     }
-    use_texts(tokenizer, texts);
+    return texts;
   }
 
-  // Text too short to learn from shows here already.
+  // Called before the model is loaded too: text too short to learn from shows there already.
   void use_texts(const Tokenizer& tokenizer, const std::vector<NamedText>& texts) {
     texts_ = make_windows(tokenizer, texts, {o_.samples, o_.length, o_.seed, learns()});
     if (recipe_.learn) Sequences(texts_.learning, recipe_.learn->length, o_.seed);
@@ -298,15 +302,16 @@ class Quantizer {
   }
 
   // The model's own text, kept beside the artifact.
-  void write_text(const FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
-                  const fs::path& folder) {
+  std::string write_text(const FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
+                         const fs::path& folder) {
     SampleOptions sample;
-    sample.sequences = kSequences;
-    const int64_t wanted = std::max<int64_t>(
-        o_.length, std::min<int64_t>(int64_t{o_.samples} * o_.length, kSampledTokens));
+    int64_t wanted = std::min<int64_t>(int64_t{o_.samples} * o_.length, kSampledTokens);
+    if (recipe_.sample) wanted = recipe_.sample->tokens;
+    wanted = std::max<int64_t>(wanted, o_.length);
     // Encoding the text again may take a few tokens less than were sampled: 1/16 more.
-    const int64_t tokens = (wanted + wanted / 16) / kSequences + 1;
-    sample.tokens = static_cast<int>(std::min<int64_t>(tokens, model.config.max_positions - 1));
+    wanted += wanted / 16 + 1;
+    sample.tokens = std::min(kSequenceTokens, model.config.max_positions - 1);
+    sample.sequences = static_cast<int>((wanted + sample.tokens - 1) / sample.tokens);
     sample.seed = o_.seed;
     sample.progress = [&](int done, int total) {
       if (done % 16 == 0) return_free_memory();  // the growing caches leave a hole at each step
@@ -316,7 +321,7 @@ class Quantizer {
     const std::string text = sample_text(model, graph, tokenizer, sample);
     if (o_.workers.first()) write_file(folder / kSampledText, text);
     return_free_memory();
-    use_texts(tokenizer, {{kSampledText, text}});
+    return text;
   }
 
   WeightReports freeze_into(const fs::path& folder, const FloatModel& model, Graph& graph) {
@@ -338,7 +343,7 @@ class Quantizer {
 
   void write_report(const fs::path& folder, const Graph& graph,
                     const std::vector<SiteStatistics>& stats, const WeightReports& weights) const {
-    const char* source = o_.calibration.empty() ? "sampled" : "file";
+    const char* source = o_.calibration.empty() ? "sampled" : recipe_.sample ? "both" : "file";
     nlohmann::json report = {
         {"recipe", recipe_.name},
         {"seed", o_.seed},

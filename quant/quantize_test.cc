@@ -11,6 +11,7 @@
 
 #include "io/files.h"
 #include "io/test_folder.h"
+#include "io/tokenizer.h"
 #include "model/artifact.h"
 #include "quant/calibrate.h"
 #include "quant/freeze_laws.h"
@@ -146,6 +147,24 @@ TEST(Quantize, SameInputsGiveTheSameBytes) {
             read_file(folder.path() / "c" / "calibration.txt"));
 }
 
+// As one more text: half of the windows where one is given.
+TEST(Quantize, ItsOwnTextBesideAGivenOne) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+  options.recipe.sample = SampleSpec{200};
+  options.samples = 6;
+  EXPECT_EQ(quantize(options).calibration_windows, 6);
+  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  const std::string text = read_file(options.out / "calibration.txt");
+  EXPECT_GE(tokenizer.encode(text, false).size(), 200u);
+  const nlohmann::json report = read_json(options.out / "report.json");
+  EXPECT_EQ(report["calibration"]["source"], "both");
+  QuantizeOptions alone = options_for("tiny-llama", folder.path() / "alone");
+  alone.samples = 6;
+  quantize(alone);
+  EXPECT_NE(read_json(alone.out / "report.json")["sites"], report["sites"]);
+}
+
 TEST(Quantize, BlocksAreFourBitsInBytes) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
@@ -233,6 +252,7 @@ TEST(Quantize, StopLeavesNothingBehind) {
 // Stage one, rounding layer by layer, and tuning.
 Recipe learning_recipe() {
   Recipe recipe = recipe_of("fast");
+  recipe.sample.reset();
   recipe.learn.emplace();
   recipe.learn->rotations = recipe.learn->input_scales = recipe.learn->weight_scales = true;
   recipe.tune.emplace();

@@ -267,10 +267,17 @@ torch::Tensor Simulator::linear(const Node& node, const torch::Tensor& in) const
 // scores[b, h, t, c] = attention_scale * q[b, t, h] . k[b, c, h / group]
 torch::Tensor Simulator::scores(const Node& node, const Values& values, Heads heads) const {
   const torch::Tensor& q = values[node.in[0]];
-  const torch::Tensor keys = cached_heads(values[node.in[1]], heads);
-  const torch::Tensor queries =
-      q.unflatten(-1, {node.heads, q.size(-1) / node.heads}).narrow(2, heads.first, heads.count);
-  torch::Tensor out = torch::matmul(queries.transpose(1, 2), keys.transpose(2, 3));
+  torch::Tensor out;
+  if (decodes(q, heads)) {
+    const torch::Tensor keys = kv_heads(values[node.in[1]]);
+    const torch::Tensor queries = q.reshape({q.size(0), keys.size(1), -1, keys.size(3)});
+    out = torch::matmul(queries, keys.transpose(2, 3)).flatten(1, 2).unsqueeze(2);
+  } else {
+    const torch::Tensor keys = cached_heads(values[node.in[1]], heads);
+    const torch::Tensor queries =
+        q.unflatten(-1, {node.heads, q.size(-1) / node.heads}).narrow(2, heads.first, heads.count);
+    out = torch::matmul(queries.transpose(1, 2), keys.transpose(2, 3));
+  }
   if (model_.attention_scale != 1.0) out = out * model_.attention_scale;
   if (out.size(2) == 1) return out;  // the newest token sees everything
   return torch::where(visible(out.size(2), out.size(3)), out, out.narrow(3, 0, 1));
@@ -284,8 +291,26 @@ torch::Tensor Simulator::softmax(const torch::Tensor& scores) const {
 
 // Probabilities [B, h, T, C] times values -> [B, T, h * head_dim].
 torch::Tensor Simulator::context(const Node& node, const Values& values, Heads heads) const {
+  const torch::Tensor& p = values[node.in[0]];
+  if (decodes(p.transpose(1, 2), heads)) {
+    const torch::Tensor v = kv_heads(values[node.in[1]]);
+    const torch::Tensor rows = p.reshape({p.size(0), v.size(1), -1, p.size(3)});
+    return torch::matmul(rows, v).flatten(1).unsqueeze(1);
+  }
   const torch::Tensor v = cached_heads(values[node.in[1]], heads);
-  return torch::matmul(values[node.in[0]], v).transpose(1, 2).flatten(2);
+  return torch::matmul(p, v).transpose(1, 2).flatten(2);
+}
+
+// One token of each sequence [B, 1, ...], all heads at once: a group's queries are then the rows
+// that meet its keys and values, and no cache is copied for each of them.
+bool Simulator::decodes(const torch::Tensor& rows, Heads heads) const {
+  return rows.size(1) == 1 && heads.count == graph_.config.num_heads;
+}
+
+// A cache's rows [B, C, cols] as [B, kv heads, C, head_dim].
+torch::Tensor Simulator::kv_heads(const torch::Tensor& cache) const {
+  const ModelConfig& config = graph_.config;
+  return cache.unflatten(-1, {config.num_kv_heads, config.head_dim}).transpose(1, 2);
 }
 
 // The cache's rows as the given query heads see them: [B, C, cols] -> [B, h, C, head_dim].

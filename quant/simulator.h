@@ -89,6 +89,8 @@ class Simulator {
   torch::Tensor scores(const Node& node, const Values& values, Heads heads) const;
   torch::Tensor softmax(const torch::Tensor& scores) const;
   torch::Tensor context(const Node& node, const Values& values, Heads heads) const;
+  bool decodes(const torch::Tensor& rows, Heads heads) const;
+  torch::Tensor kv_heads(const torch::Tensor& cache) const;
   torch::Tensor cached_heads(const torch::Tensor& cache, Heads heads) const;
   torch::Tensor visible(int64_t t, int64_t c) const;
   torch::Tensor weight(const std::string& name) const;
