@@ -41,7 +41,6 @@ Recipe with_rules(const char* rules) {
 std::vector<Recipe> all_recipes() {
   std::vector<Recipe> recipes;
   for (const auto& entry : std::filesystem::directory_iterator(QNPU_SOURCE_DIR "/recipes")) {
-    if (entry.path().stem().string().ends_with("w4a4")) continue;  // no 4-bit activations yet
     recipes.push_back(load_recipe(entry.path()));
   }
   return recipes;

@@ -112,6 +112,8 @@ struct LearnSpec {
   bool norms = false;             // norm weights, at the scales' rate; not with rotations
   bool quantize_weights = true;   // false: learn for the activations alone
   bool quantize_outputs = false;  // outputs of linears, K and V too, by ranges seen before learning
+  bool output_scales = false;     // learned scales for the outputs of linears
+  bool dynamic_inputs = false;    // each token's input of a linear has the scale max|x| / qmax
   Loss loss = Loss::kCrossEntropy;
   Optimizer optimizer = Optimizer::kSgd;
   double momentum = 0.0;

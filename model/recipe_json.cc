@@ -168,6 +168,8 @@ void fields(F& f, LearnSpec& s) {
   f.flag("norms", s.norms);
   f.flag("quantize_weights", s.quantize_weights);
   f.flag("quantize_outputs", s.quantize_outputs);
+  f.flag("output_scales", s.output_scales);
+  f.flag("dynamic_inputs", s.dynamic_inputs);
   f.word("loss", s.loss, kLosses);
   f.word("optimizer", s.optimizer, kOptimizers);
   f.number("momentum", s.momentum, 0.0, 1.0);

@@ -81,11 +81,14 @@ TEST(Recipe, JsonRoundTrip) {
 }
 
 TEST(Recipe, SectionsKeepTheirDefaults) {
-  const Recipe recipe = recipe_from_json(
-      json::parse(R"({"name": "r", "gptq": {}, "learn": {"steps": 7, "loss": "kl"}})"), "r.json");
+  const Recipe recipe = recipe_from_json(json::parse(R"({"name": "r", "gptq": {},
+                      "learn": {"steps": 7, "loss": "kl", "dynamic_inputs": true}})"),
+                                         "r.json");
   EXPECT_EQ(recipe.gptq, GptqSpec{});
   EXPECT_EQ(recipe.learn->steps, 7);
   EXPECT_EQ(recipe.learn->loss, Loss::kKl);
+  EXPECT_TRUE(recipe.learn->dynamic_inputs);
+  EXPECT_FALSE(recipe.learn->output_scales);
   EXPECT_EQ(recipe.learn->length, LearnSpec{}.length);
   EXPECT_FALSE(recipe.tune || recipe.split || recipe.prefix);
   const json j = to_json(recipe);

@@ -23,10 +23,18 @@ void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& worke
         "block_size; leave out one of the two",
         recipe.name);
   }
-  if ((recipe.learn || recipe.tune) && (blocks || !recipe.deployable())) {
+  const bool online = recipe.r3 != Rotation::kNone || recipe.r4 != Rotation::kNone;
+  if ((recipe.learn || recipe.tune) && (blocks || online)) {
     fail(
-        "recipe '{}': what has blocks of weights or is only simulated (r3, r4, "
-        "dynamic_activations) cannot be learned; leave out the sections learn and tune",
+        "recipe '{}': what has blocks of weights or rotations at run time (r3, r4) cannot be "
+        "learned; leave out the sections learn and tune",
+        recipe.name);
+  }
+  const auto fixed = [](const auto& spec) { return spec && !spec->dynamic_inputs; };
+  if (recipe.dynamic_activations && (fixed(recipe.learn) || fixed(recipe.tune))) {
+    fail(
+        "recipe '{}': with dynamic_activations no fixed scale of an input is used; set "
+        "\"dynamic_inputs\": true in its sections learn and tune",
         recipe.name);
   }
   if (recipe.learn) check_learning(*recipe.learn, "learn", workers);

@@ -11,6 +11,7 @@
 #include "io/test_folder.h"
 #include "quant/fake_quant.h"
 #include "quant/hadamard.h"
+#include "quant/learn/linear_group.h"
 #include "quant/prefix.h"
 #include "quant/quantize.h"
 #include "quant/test_models.h"
@@ -142,6 +143,13 @@ TEST(Online, ScalesPerTokenAreThoseOfEachRow) {
       EXPECT_NEAR(y[0][t][j].item<double>(), expected, 1e-5 * largest);
     }
   }
+  // What learning multiplies the weights by is the same to the bit: here they are an identity.
+  LinearGroup group;
+  group.parts = {{0, 0, 128, Grid{}}};
+  group.token_qmax = 127;
+  group.codes = torch::eye(128);
+  group.scale = torch::ones({128});
+  EXPECT_TRUE(torch::equal(linears(x[0], group)[0], y[0]));
   // Caches and 16-bit sites keep their static grids; what lies between is not rounded.
   const torch::Tensor rows = x.narrow(2, 0, 32);
   EXPECT_TRUE(torch::equal(hook(site("layers.0.self_attn.v_proj.out"), rows), rows));

@@ -240,9 +240,9 @@ class Quantizer {
   }
 
   // Stage two (method.md 1.8): all sites but those whose scales were learned, by what the model
-  // computes with weights and linears' inputs rounded.
+  // computes with weights and those sites rounded.
   std::vector<SiteStatistics> assign_other_ranges(const FloatModel& model, Graph& graph) {
-    const std::map<int, QParams> learned = linear_inputs(graph);
+    const std::map<int, QParams> learned = learned_ranges(graph, *recipe_.learn);
     const SiteHook round = site_quant_hook(graph);
     const auto stats = observe(with_rounded_weights(model, graph), graph,
                                [&](int site, const torch::Tensor& value) {

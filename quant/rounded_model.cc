@@ -32,14 +32,18 @@ FloatModel with_rounded_weights(FloatModel model, const Graph& graph) {
   return model;
 }
 
-std::map<int, QParams> linear_inputs(const Graph& graph) {
-  std::map<int, QParams> inputs;
+std::map<int, QParams> learned_ranges(const Graph& graph, const LearnSpec& spec) {
+  std::map<int, QParams> learned;
+  const auto add = [&](int site) {
+    const QParams& qparams = graph.site(site).qparams;
+    if (bitwidth(qparams.dtype) <= 8) learned.emplace(site, qparams);
+  };
   for (const Node& node : graph.nodes) {
     if (node.op != Op::kLinear || node.layer < 0) continue;
-    const QParams& qparams = graph.site(node.in[0]).qparams;
-    if (bitwidth(qparams.dtype) <= 8) inputs.emplace(node.in[0], qparams);
+    if (spec.input_scales) add(node.in[0]);
+    if (spec.output_scales) add(node.out);
   }
-  return inputs;
+  return learned;
 }
 
 }  // namespace qnpu

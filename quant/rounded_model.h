@@ -12,7 +12,8 @@ namespace qnpu {
 // where there is none, by those that weight_scales chooses. Weights in blocks stay as they are.
 FloatModel with_rounded_weights(FloatModel model, const Graph& graph);
 
-// QParams of the linears' inputs of at most 8 bits, by site.
-std::map<int, QParams> linear_inputs(const Graph& graph);
+// QParams of the activations whose scales `spec` learned, by site: inputs and outputs of the
+// linears, of at most 8 bits.
+std::map<int, QParams> learned_ranges(const Graph& graph, const LearnSpec& spec);
 
 }  // namespace qnpu

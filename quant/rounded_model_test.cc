@@ -41,7 +41,7 @@ TEST(RoundedModel, WeightsAreOnTheGridOfTheirScales) {
       torch::equal(rounded.weights.at("lm_head.weight"), model.weights.at("lm_head.weight")));
 }
 
-TEST(RoundedModel, LinearInputsAreThoseOfEightBits) {
+TEST(RoundedModel, LearnedRangesAreThoseOfEightBits) {
   const ModelConfig config = load_config(tiny_model_folder("tiny-llama") / "config.json");
   Recipe recipe;
   Rule wide;
@@ -49,10 +49,17 @@ TEST(RoundedModel, LinearInputsAreThoseOfEightBits) {
   wide.bitwidth = 16;
   recipe.rules = {wide};
   const Graph graph = build_graph(config, recipe);
-  const std::map<int, QParams> inputs = linear_inputs(graph);
-  EXPECT_EQ(inputs.size(), 3u * config.num_layers);
-  for (const auto& [site, qparams] : inputs) {
-    EXPECT_EQ(graph.site(site).name.find("down_proj"), std::string::npos);
+  // Inputs of qkv, o and gate, up; outputs of the six linears that read them.
+  for (const auto& [inputs, outputs] :
+       {std::pair(false, false), std::pair(true, false), std::pair(true, true)}) {
+    LearnSpec spec;
+    spec.input_scales = inputs;
+    spec.output_scales = outputs;
+    const std::map<int, QParams> learned = learned_ranges(graph, spec);
+    EXPECT_EQ(learned.size(), ((inputs ? 3u : 0u) + (outputs ? 6u : 0u)) * config.num_layers);
+    for (const auto& [site, qparams] : learned) {
+      EXPECT_EQ(graph.site(site).name.find("down_proj"), std::string::npos);
+    }
   }
 }
 

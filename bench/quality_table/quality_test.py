@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
 
 from .measure import Measurement, Setup, fingerprint
-from .rows import FLOAT, METHODS, Row, chosen_tables
+from .rows import ABLATION, FLOAT, LISTED, METHODS, Row, chosen_tables
 from .table import markdown, percent, perplexity
 
 # Called as qnpu is. Recipes named "broken" cannot be quantized; perplexity is 20, and 10 in float.
@@ -152,6 +153,14 @@ class Quality(unittest.TestCase):
         tables = chosen_tables({"quantnpu-w4a8", "mine"})
         self.assertEqual([[row.recipe for row in rows] for rows in tables.values()],
                          [["", "quantnpu-w4a8"], ["", "quantnpu-w4a8"], ["", "mine"]])
+
+    def test_every_row_has_its_recipe(self) -> None:
+        folder = Path(__file__).resolve().parents[2] / "recipes"
+        missing = {recipe for recipe in LISTED if not (folder / f"{recipe}.json").is_file()}
+        self.assertLessEqual(missing, {"mobilequant-w4a8"})
+        for recipe in LISTED - missing:
+            self.assertEqual(json.loads((folder / f"{recipe}.json").read_text())["name"], recipe)
+        self.assertEqual(len({row.recipe for row in ABLATION}), len(ABLATION))
 
     def test_reported_figures_give_the_papers_headline(self) -> None:
         """"+1.23 perplexity": Quant.npu at 4-8-8 less ExecuTorch at 4-16-8, mean of the models."""

@@ -129,7 +129,14 @@ TEST_P(Differentiable, Attention) {
   }
 }
 
-// Two linears of one input: outputs, and gradients of input, integers and input scale.
+// The same with the scale's gradient: inside of the rounding's remainder, outside of the limit.
+Tensor rounded_by(const Tensor& scale, const Tensor& x, const Grid& grid) {
+  const Tensor clipped = (x / scale).clamp(grid.low, grid.high);
+  return (clipped + (clipped.round() - clipped).detach()) * scale;
+}
+
+// Two linears of one input: outputs, and gradients of input, integers and the scales of input and
+// first output.
 TEST_P(Differentiable, Linears) {
   for (const Grid& out : {Grid{}, Grid{0.125f, -30.0f, 40.0f}}) {
     LinearGroup group;
@@ -139,29 +146,60 @@ TEST_P(Differentiable, Linears) {
     group.scale = random({9}).abs() + 0.1;
     const Tensor bias = random({9});
     group.codes_grad = torch::zeros_like(group.codes);
+    group.learn_outputs = true;
     const Tensor codes = group.codes.clone().requires_grad_(true);
     const Tensor scale = torch::full({}, group.input.scale, GetParam()).requires_grad_(true);
+    const Tensor out_scale = torch::full({}, out.scale, GetParam()).requires_grad_(true);
     const Tensor x = random({30, 12});
     const Function theirs = [&](const Tensors& in) {
-      const Tensor v = in[0] / scale;
-      const Tensor clipped = v.clamp(group.input.low, group.input.high);
-      const Tensor rounded = (clipped + (clipped.round() - clipped).detach()) * scale;
       const Tensor w = codes * group.scale.unsqueeze(1);
-      const Tensor y = rounded.matmul(w.t()) + bias;
+      const Tensor y = rounded_by(scale, in[0], group.input).matmul(w.t()) + bias;
       const Tensor first = y.narrow(1, 0, 5);
-      return torch::cat({out.used() ? straight_through(first, out) : first, y.narrow(1, 5, 4)}, 1);
+      return torch::cat({out.used() ? rounded_by(out_scale, first, out) : first + 0 * out_scale,
+                         y.narrow(1, 5, 4)},
+                        1);
     };
     const Tensor ours_x = x.clone().requires_grad_(true), theirs_x = x.clone().requires_grad_(true);
     const Tensor y = torch::cat(linears(ours_x, group, bias), 1), z = theirs({theirs_x});
     EXPECT_LT(relative_difference(y, z), tolerance());
     const Tensor direction = torch::randn_like(z);
     const Tensor dx = torch::autograd::grad({y}, {ours_x}, {direction})[0];
-    const Tensors wanted = torch::autograd::grad({z}, {theirs_x, codes, scale}, {direction});
+    const Tensors wanted =
+        torch::autograd::grad({z}, {theirs_x, codes, scale, out_scale}, {direction});
     EXPECT_LT(relative_difference(dx, wanted[0]), tolerance());
     EXPECT_LT(relative_difference(group.codes_grad, wanted[1]), tolerance());
     EXPECT_NEAR(group.input_scale_grad, wanted[2].item<double>(),
                 10 * tolerance() * std::abs(wanted[2].item<double>()));
+    EXPECT_NEAR(group.parts[0].out_scale_grad, wanted[3].item<double>(),
+                10 * tolerance() * std::abs(wanted[3].item<double>()));
+    EXPECT_EQ(group.parts[1].out_scale_grad, 0.0);
   }
+}
+
+// Each token by its own scale, straight through.
+TEST_P(Differentiable, LinearsOfTokensWithTheirScales) {
+  LinearGroup group;
+  group.parts = {{0, 0, 5, Grid{}}, {1, 5, 4, Grid{}}};
+  group.token_qmax = 7;
+  group.codes = torch::randint(-7, 8, {9, 12}).to(GetParam());
+  group.scale = random({9}).abs() + 0.1;
+  const Tensor bias = random({9});
+  group.codes_grad = torch::zeros_like(group.codes);
+  const Tensor codes = group.codes.clone().requires_grad_(true);
+  const Tensor x = random({30, 12}) * torch::logspace(-2, 2, 30).to(GetParam()).unsqueeze(1);
+  const Tensor ours_x = x.clone().requires_grad_(true), theirs_x = x.clone().requires_grad_(true);
+  const Tensor step = std::get<0>(x.abs().max(1, /*keepdim=*/true)) / 7;
+  const Tensor rounded = theirs_x + ((x / step).round() * step - x);
+  const Tensor z = rounded.matmul((codes * group.scale.unsqueeze(1)).t()) + bias;
+  const Tensor y = torch::cat(linears(ours_x, group, bias), 1);
+  EXPECT_LT(relative_difference(y, z), tolerance());
+  EXPECT_GT(relative_difference(rounded, x), 0.01);
+  const Tensor direction = torch::randn_like(z);
+  const Tensor dx = torch::autograd::grad({y}, {ours_x}, {direction})[0];
+  const Tensors wanted = torch::autograd::grad({z}, {theirs_x, codes}, {direction});
+  EXPECT_LT(relative_difference(dx, wanted[0]), tolerance());
+  EXPECT_LT(relative_difference(group.codes_grad, wanted[1]), tolerance());
+  EXPECT_EQ(group.input_scale_grad, 0.0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Differentiable, testing::Values(torch::kFloat32, torch::kFloat64),

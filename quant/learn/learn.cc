@@ -35,6 +35,7 @@ NetworkOptions student_options(const LearnOptions& o) {
   options.type = o.type;
   options.round_weights = o.spec.quantize_weights;
   options.round_outputs = o.spec.quantize_outputs;
+  options.dynamic_inputs = o.spec.dynamic_inputs;
   options.round_head = !o.spec.rotations;
   return options;
 }
@@ -152,7 +153,8 @@ class Learner {
       if (active) rates += fmt::format("{}'{}' ({})", rates.empty() ? "" : " or ", key, value);
     };
     mention(spec_.rotations, "lr_rotations", spec_.lr_rotations);
-    mention(spec_.input_scales || spec_.weight_scales || spec_.norms, "lr_scales", spec_.lr_scales);
+    mention(spec_.input_scales || spec_.output_scales || spec_.weight_scales || spec_.norms,
+            "lr_scales", spec_.lr_scales);
     mention(spec_.weights, "lr_weights", spec_.lr_weights);
     fail(
         "learning diverged: the loss is {:.4g} after step {}, and was {:.4g} at first; lower {} in "
@@ -226,6 +228,15 @@ void check_learning(const LearnSpec& spec, const std::string& section, const Wor
   }
   if (!spec.quantize_weights && (spec.weights || spec.weight_scales)) {
     fail("recipe section '{}': 'weights' and 'weight_scales' need 'quantize_weights'", section);
+  }
+  if (spec.output_scales && !spec.quantize_outputs) {
+    fail("recipe section '{}': 'output_scales' need 'quantize_outputs'", section);
+  }
+  if (spec.dynamic_inputs && (spec.input_scales || spec.local_steps > 0)) {
+    fail(
+        "recipe section '{}': with 'dynamic_inputs' each token has a scale of its own; leave out "
+        "'input_scales' and 'local_steps'",
+        section);
   }
   if (spec.optimizer == Optimizer::kSgd && spec.weights) {
     fail("recipe section '{}': 'weights' need the optimizer 'adam'", section);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "base/status.h"
@@ -155,6 +156,41 @@ TEST(Learn, NormsAloneBringTheLossDown) {
   EXPECT_GT(max_difference(s.student.weights.at(norm), before), 1e-3);
 }
 
+// Scales of outputs move, and with that of v's its cache's, which shares it.
+TEST(Learn, OutputScalesBringTheLossDown) {
+  Setting s = setting();
+  const int v = s.graph.find_site("layers.1.self_attn.v_proj.out");
+  const int cache = s.graph.find_site("layers.1.self_attn.v_cache");
+  const float start = s.graph.site(v).qparams.scale[0];
+  const float input = s.graph.site(s.graph.find_site(kInput)).qparams.scale[0];
+  s.options.spec.quantize_outputs = s.options.spec.output_scales = true;
+  run_lower(s);
+  EXPECT_GT(std::abs(s.graph.site(v).qparams.scale[0] / start - 1.0), 1e-4);
+  EXPECT_EQ(s.graph.site(cache).qparams.scale, s.graph.site(v).qparams.scale);
+  EXPECT_EQ(s.graph.site(s.graph.find_site(kInput)).qparams.scale[0], input);
+}
+
+// Of weights that are rotated, not of those that the student has before learning.
+TEST(Learn, WeightScalesBeginWithRotatedWeights) {
+  for (const char* name : {kWeight, "layers.1.self_attn.v_proj.weight"}) {
+    Setting s = setting("tiny-llama", /*rotations=*/true);
+    FloatModel rotated = s.teacher;
+    rotate(rotated, s.options.rotations);
+    s.options.spec.weight_scales = true;
+    s.options.spec.lr_scales = s.options.spec.lr_rotations = 0.0;
+    s.options.spec.steps = 1;
+    run(s);
+    const Site& site = s.graph.site(s.graph.find_site(name));
+    const Tensor& w = rotated.weights.at(name);
+    std::vector<float> scales(static_cast<size_t>(w.size(0)));
+    weight_scales({w.data_ptr<float>(), w.size(0), w.size(1)}, site.spec, site.rotated,
+                  scales.data());
+    for (size_t i = 0; i < scales.size(); ++i) {
+      EXPECT_NEAR(site.qparams.scale[i], scales[i], 1e-4 * scales[i]) << name;
+    }
+  }
+}
+
 TEST(Learn, PaperStageOneKeepsTheFloatFunction) {
   for (const std::string& name : tiny_models()) {
     Setting s = setting(name, /*rotations=*/true);
@@ -175,12 +211,15 @@ TEST(Learn, PaperStageOneKeepsTheFloatFunction) {
 }
 
 TEST(Learn, RotationsBringTheLossDown) {
-  Setting s = setting("tiny-llama", /*rotations=*/true);
-  s.options.spec.steps = 40;
-  s.options.spec.sequences = 12;
-  s.options.held_out = {{"same", s.windows}};
-  const LearnReport report = run(s);
-  EXPECT_LT(report.held_out[0].after, report.held_out[0].before);
+  for (const bool dynamic : {false, true}) {
+    Setting s = setting("tiny-llama", /*rotations=*/true);
+    s.options.spec.dynamic_inputs = dynamic;
+    s.options.spec.steps = 40;
+    s.options.spec.sequences = 12;
+    s.options.held_out = {{"same", s.windows}};
+    const LearnReport report = run(s);
+    EXPECT_LT(report.held_out[0].after, report.held_out[0].before);
+  }
 }
 
 TEST(Learn, ResumedIsUninterruptedByteForByte) {
@@ -189,6 +228,7 @@ TEST(Learn, ResumedIsUninterruptedByteForByte) {
       Setting s = setting("tiny-qwen2", rotations);
       s.options.spec.weights = s.options.spec.norms = !rotations;
       s.options.spec.weight_scales = s.options.spec.input_scales = true;
+      s.options.spec.quantize_outputs = s.options.spec.output_scales = true;
       s.options.checkpoint_every = 5;
       return s;
     };
@@ -234,39 +274,62 @@ double difference(const Graph& a, const Graph& b) {
 // Three workers, of which the first has two of a step's four sequences. One step, since a rounding
 // that goes the other way makes the next one another; and a step in proportion to the gradients,
 // for Adam's first one knows their signs only.
-TEST(Learn, WorkersGiveTheScalesOfOneProcess) {
-  for (const bool rotations : {false, true}) {
-    const auto prepare = [&] {
-      Setting s = setting("tiny-llama", rotations);
-      s.options.spec.weight_scales = s.options.spec.input_scales = true;
-      s.options.spec.optimizer = Optimizer::kSgd;
-      s.options.spec.lr_scales = 0.5;
-      s.options.spec.local_steps = 1;
-      s.options.spec.steps = 1;
-      return s;
-    };
-    Setting alone = prepare();
-    const auto input = [](const Setting& s) {
-      return s.graph.site(s.graph.find_site(kInput)).qparams.scale[0];
-    };
-    const float start = input(alone);
-    const LearnReport wanted = run(alone);
-    std::vector<Setting> settings;
-    for (int i = 0; i < 3; ++i) settings.push_back(prepare());
-    std::vector<LearnReport> reports(settings.size());
-    run_workers(3, [&](const Workers& workers) {
-      const auto i = static_cast<size_t>(workers.rank());
-      settings[i].options.workers = workers;
-      reports[i] = run(settings[i]);
-    });
-    EXPECT_GT(std::abs(input(alone) / start - 1.0), 1e-4);
-    EXPECT_LT(difference(settings[0].graph, alone.graph), 1e-5);
-    EXPECT_EQ(difference(settings[1].graph, settings[0].graph), 0.0);
-    EXPECT_NEAR(reports[2].losses.back(), wanted.losses.back(), 1e-6 * wanted.losses.back());
-    for (const auto& [name, weight] : alone.student.weights) {
-      EXPECT_LT(relative_difference(settings[1].student.weights.at(name), weight), 1e-5) << name;
-    }
+void expect_workers_learn_the_same(const std::function<Setting()>& prepare) {
+  Setting alone = prepare();
+  const float start = alone.graph.site(alone.graph.find_site(kInput)).qparams.scale[0];
+  const LearnReport wanted = run(alone);
+  std::vector<Setting> settings;
+  for (int i = 0; i < 3; ++i) settings.push_back(prepare());
+  std::vector<LearnReport> reports(settings.size());
+  run_workers(3, [&](const Workers& workers) {
+    const auto i = static_cast<size_t>(workers.rank());
+    settings[i].options.workers = workers;
+    reports[i] = run(settings[i]);
+  });
+  const float end = alone.graph.site(alone.graph.find_site(kInput)).qparams.scale[0];
+  EXPECT_GT(std::abs(end / start - 1.0), 1e-4);
+  EXPECT_LT(difference(settings[0].graph, alone.graph), 1e-5);
+  EXPECT_EQ(difference(settings[1].graph, settings[0].graph), 0.0);
+  EXPECT_NEAR(reports[2].losses.back(), wanted.losses.back(), 1e-6 * wanted.losses.back());
+  for (const auto& [name, weight] : alone.student.weights) {
+    EXPECT_LT(relative_difference(settings[1].student.weights.at(name), weight), 1e-5) << name;
   }
+}
+
+Setting one_step(bool rotations) {
+  Setting s = setting("tiny-llama", rotations);
+  s.options.spec.weight_scales = s.options.spec.input_scales = true;
+  s.options.spec.optimizer = Optimizer::kSgd;
+  s.options.spec.lr_scales = 0.5;
+  s.options.spec.local_steps = 1;
+  s.options.spec.steps = 1;
+  return s;
+}
+
+TEST(Learn, WorkersGiveTheScalesOfOneProcess) {
+  expect_workers_learn_the_same([] { return one_step(false); });
+}
+
+TEST(Learn, WorkersGiveTheRotationsOfOneProcess) {
+  expect_workers_learn_the_same([] { return one_step(true); });
+}
+
+TEST(Learn, WorkersGiveTheNormsAndOutputsOfOneProcess) {
+  const auto prepare = [] {
+    Setting s = one_step(false);
+    s.options.spec.norms = true;
+    s.options.spec.quantize_outputs = s.options.spec.output_scales = true;
+    return s;
+  };
+  expect_workers_learn_the_same(prepare);
+  Setting s = prepare();
+  const std::string norm = "layers.1.input_layernorm.weight";
+  const Tensor start = s.student.weights.at(norm).clone();
+  const int output = s.graph.find_site("layers.1.mlp.up_proj.out");
+  const float scale = s.graph.site(output).qparams.scale[0];
+  run(s);
+  EXPECT_GT(max_difference(s.student.weights.at(norm), start), 1e-4);
+  EXPECT_GT(std::abs(s.graph.site(output).qparams.scale[0] / scale - 1.0), 1e-4);
 }
 
 // Weights too, over several steps: all workers stay the same, and learn as well.
@@ -389,10 +452,24 @@ TEST(Learn, ShortTextIsRefused) {
   EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("17 tokens"), HasSubstr("'length'")));
 }
 
-TEST(Learn, RotationsAndWeightsTogetherAreRefused) {
-  Setting s = setting("tiny-llama", true);
-  s.options.spec.weights = true;
-  EXPECT_THAT(error_of([&] { run(s); }), HasSubstr("'rotations' and 'weights'"));
+TEST(Learn, WhatDoesNotGoTogetherIsRefused) {
+  const auto error_with = [](auto change) {
+    LearnSpec spec;
+    change(spec);
+    return error_of([&] { check_learning(spec, "learn"); });
+  };
+  const auto error = error_with([](LearnSpec& s) { s.rotations = s.weights = true; });
+  EXPECT_THAT(error, HasSubstr("'rotations' and 'weights'"));
+  EXPECT_THAT(error_with([](LearnSpec& s) { s.output_scales = true; }),
+              AllOf(HasSubstr("'learn'"), HasSubstr("'quantize_outputs'")));
+  EXPECT_THAT(error_with([](LearnSpec& s) { s.dynamic_inputs = s.input_scales = true; }),
+              HasSubstr("'input_scales'"));
+  EXPECT_THAT(error_with([](LearnSpec& s) {
+                s.dynamic_inputs = true;
+                s.local_steps = 1;
+              }),
+              HasSubstr("'local_steps'"));
+  EXPECT_EQ(error_with([](LearnSpec& s) { s.dynamic_inputs = s.rotations = true; }), "");
 }
 
 }  // namespace

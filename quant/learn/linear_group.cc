@@ -25,29 +25,52 @@ std::vector<Part> cut(const LinearGroup& group, const Tensor& bias) {
   return parts;
 }
 
-// g [T, N]: gradients of the real outputs times the rows' scales.
-Tensor scaled_gradients(const Tensors& gradients, const Tensor& sums, const LinearGroup& group,
+// g [T, N]: gradients of the real outputs times the rows' scales. Adds to those of the parts'
+// grids.
+Tensor scaled_gradients(const Tensors& gradients, const Tensor& sums, LinearGroup& group,
                         const Tensor& bias) {
   Tensor g = torch::empty({sums.size(0), group.codes.size(0)}, group.codes.options());
   const std::vector<Part> parts = cut(group, bias);
   for (size_t i = 0; i < parts.size(); ++i) {
     const Part& part = parts[i];
-    if (gradients[i].defined()) {
-      ops::scale_columns_backward(gradients[i].contiguous(), sums, part.first, part.factor,
-                                  part.bias, part.scale, part.out, g);
-    } else {
+    if (!gradients[i].defined()) {
       g.narrow(1, part.first, part.factor.size(0)).zero_();
+      continue;
+    }
+    const Tensor dy = gradients[i].contiguous();
+    ops::scale_columns_backward(dy, sums, part.first, part.factor, part.bias, part.scale, part.out,
+                                g);
+    if (group.learn_outputs && part.out.used()) {
+      const Tensor y =
+          ops::scale_columns(sums, part.first, part.factor, part.bias, Grid{}, sums.scalar_type());
+      group.parts[i].out_scale_grad += ops::fake_quant_backward(dy, y, part.out).dscale;
     }
   }
   return g;
 }
 
-// With y = s_x c_x (s_w c_w)' and g = dy * s_w: gradient of x-rounded is g c_w, of c_w is s_x g'
+// The integers of the input in the type of the weights' (the input itself if it is not rounded),
+// and the tokens' scales [T, 1] where each has its own.
+struct RoundedInput {
+  Tensor codes, token_scale;
+};
+
+RoundedInput rounded_input(const Tensor& x, const LinearGroup& group) {
+  const auto type = group.codes.scalar_type();
+  if (group.input.used()) return {ops::fake_quant(x, group.input, 1.0f, type), {}};
+  if (group.token_qmax == 0.0f) return {x.to(type), {}};
+  const plain::RoundedRows rows = plain::round_rows(x, group.token_qmax);
+  return {rows.codes.to(type), rows.scale};
+}
+
+// With y = s_x c_x (s_w c_w)' and g = dy * s_w: gradient of x-rounded is g c_w, of c_w is g' s_x
 // c_x.
-Tensor backward(const Tensor& g, const Tensor& x, const Tensor& codes_x, LinearGroup& group) {
-  const double x_scale = group.input.used() ? group.input.scale : 1.0;
+Tensor backward(const Tensor& g, const Tensor& x, const RoundedInput& input, LinearGroup& group) {
   if (group.codes_grad.defined()) {
-    ops::accumulate(ops::product(g.t(), codes_x), x_scale, group.codes_grad);
+    const double x_scale = group.input.used() ? group.input.scale : 1.0;
+    const Tensor by_token =
+        input.token_scale.defined() ? (g * input.token_scale).to(g.scalar_type()) : g;
+    ops::accumulate(ops::product(by_token.t(), input.codes), x_scale, group.codes_grad);
   }
   const Tensor rounded_grad = ops::product(g, group.codes);
   if (!group.input.used()) return rounded_grad.to(x.scalar_type());
@@ -60,13 +83,14 @@ Tensor backward(const Tensor& g, const Tensor& x, const Tensor& codes_x, LinearG
 
 Tensors linears(const Tensor& x, LinearGroup& group, const Tensor& bias) {
   Tensors outputs;
-  Tensor codes_x;
+  RoundedInput rounded;
   Tensor sums;
   {
     const torch::NoGradGuard no_grad;
     const auto type = group.codes.scalar_type();
-    codes_x = group.input.used() ? ops::fake_quant(x, group.input, 1.0f, type) : x.to(type);
-    sums = ops::product(codes_x, group.codes.t());
+    rounded = rounded_input(x, group);
+    sums = ops::product(rounded.codes, group.codes.t());
+    if (rounded.token_scale.defined()) sums.mul_(rounded.token_scale);
     for (const Part& part : cut(group, bias)) {
       outputs.push_back(
           ops::scale_columns(sums, part.first, part.factor, part.bias, part.out, type));
@@ -81,7 +105,7 @@ Tensors linears(const Tensor& x, LinearGroup& group, const Tensor& bias) {
   const Tensors inputs = learn_bias ? Tensors{x, bias} : Tensors{x};
   record(outputs, inputs, [=, &group](Tensors gradients) -> Tensors {
     const Tensor g = scaled_gradients(gradients, sums, group, b);
-    const Tensor dx = backward(g, input, codes_x, group);
+    const Tensor dx = backward(g, input, rounded, group);
     if (!learn_bias) return {dx};
     return {dx, g.sum(0, false, sums.scalar_type()) / group.scale};
   });

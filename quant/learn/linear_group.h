@@ -20,19 +20,23 @@ struct LinearPart {
   int node = -1;      // in the graph
   int64_t first = 0;  // row in the group
   int64_t rows = 0;
-  Grid out;  // of its output; not used: values pass
+  Grid out;                     // of its output; not used: values pass
+  double out_scale_grad = 0.0;  // of out.scale, if the group learns it: added to by each backward
 };
 
 struct LinearGroup {
   int site = -1;  // the input
   std::vector<LinearPart> parts;
-  Grid input;           // not used: the input passes unrounded (16 bits)
-  torch::Tensor codes;  // [N, K] integers, or real weights if they are not rounded
-  torch::Tensor scale;  // [N] fp32 (fp64); ones for real weights
+  Grid input;               // not used: the input passes unrounded (16 bits), unless ...
+  float token_qmax = 0.0f;  // ... this is not 0: s_x is each token's own, max|x| / token_qmax, and
+                            // the gradient passes straight through
+  torch::Tensor codes;      // [N, K] integers, or real weights if they are not rounded
+  torch::Tensor scale;      // [N] fp32 (fp64); ones for real weights
 
   // Weight of the input's own quantization error, |rounded - x|^2 / |x|^2 with x fixed, in the loss
   // (method.md Eq. 3): it moves the input's scale alone.
   double local_weight = 0.0;
+  bool learn_outputs = false;  // the scales of the parts' outputs
 
   // Gradients are added here by each backward pass.
   torch::Tensor codes_grad;       // [N, K] of codes (scale included), fp32; undefined: not wanted

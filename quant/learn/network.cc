@@ -58,7 +58,13 @@ void Network::make_group(int site) {
   const bool is_head = group.parts.front().node == graph_.nodes.size() - 1;
   const bool round = !is_head || options_.round_head;
   const QParams& input = graph_.site(site).qparams;
-  if (options_.round_inputs && round && bitwidth(input.dtype) <= 8) group.input = grid_of(input);
+  if (options_.round_inputs && round && bitwidth(input.dtype) <= 8) {
+    if (options_.dynamic_inputs) {
+      group.token_qmax = static_cast<float>(integer_range(input.dtype).qmax);
+    } else {
+      group.input = grid_of(input);
+    }
+  }
   fill(group, options_.round_weights && round);
   if (is_head) {
     head_ = std::move(group);
@@ -72,7 +78,7 @@ void Network::make_group(int site) {
 void Network::fill(LinearGroup& group, bool round) {
   const Tensor weights = stacked_weights(group);
   if (round) {
-    group.scale = stacked_scales(group);
+    group.scale = stacked_scales(group, weights);
     group.codes = torch::empty(weights.sizes(), weights.options().dtype(options_.type));
     for (const LinearPart& part : group.parts) {
       const auto rows = [&](const Tensor& t) { return t.narrow(0, part.first, part.rows); };
@@ -112,15 +118,14 @@ Tensor Network::stacked_weights(const LinearGroup& group) const {
   return weights.size() == 1 ? weights.front() : torch::cat(weights);
 }
 
-// The sites' scales, or those that weight_scales chooses; a row of zeros takes the mean of the
-// others, since it may learn to be something else.
-Tensor Network::stacked_scales(const LinearGroup& group) const {
+// A row of zeros takes the mean of the others, since it may learn to be something else.
+Tensor Network::stacked_scales(const LinearGroup& group, const Tensor& weights) const {
   Tensor scales = torch::empty({group.parts.back().first + group.parts.back().rows});
   for (const LinearPart& part : group.parts) {
     const Site& site = graph_.site(graph_.nodes[part.node].weight);
     float* to = scales.data_ptr<float>() + part.first;
     if (site.qparams.scale.empty()) {
-      const Tensor& w = weight(site.name);
+      const Tensor w = weights.narrow(0, part.first, part.rows);
       weight_scales({w.data_ptr<float>(), w.size(0), w.size(1)}, site.spec, site.rotated, to);
     } else if (static_cast<int64_t>(site.qparams.scale.size()) == part.rows) {
       std::copy(site.qparams.scale.begin(), site.qparams.scale.end(), to);
@@ -152,6 +157,10 @@ Tensor Network::layer(int layer, const Tensor& hidden, int64_t batch) {
 Tensor Network::head_input(const Tensor& hidden) {
   const Tensor x = run(tail_, graph_.nodes[tail_.begin - 1].out, hidden, 1);
   if (r1.defined()) return torch::matmul(x, r1.t());
+  if (head_.token_qmax > 0.0f) {
+    const plain::RoundedRows rows = plain::round_rows(x.detach(), head_.token_qmax);
+    return x + (rows.codes * rows.scale - x.detach());
+  }
   return head_.input.used() ? fake_quant(x, head_.input) : x;
 }
 

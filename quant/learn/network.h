@@ -20,7 +20,8 @@ namespace qnpu {
 
 struct NetworkOptions {
   torch::ScalarType type = torch::kBFloat16;
-  bool round_inputs = true;   // of linears, by their sites' scales
+  bool round_inputs = true;     // of linears, by their sites' scales ...
+  bool dynamic_inputs = false;  // ... or each token by its own
   bool round_weights = true;  // by their sites' scales; chosen by weight_scales where there is none
   bool round_outputs =
       false;  // outputs of at most 8 bits of linears, SiLU, K and V, by their sites' scales
@@ -54,9 +55,10 @@ class Network {
   // Norm weights that are learned, instead of the model's: by site.
   std::map<int, torch::Tensor> gammas;
 
-  // The group's weights below each other, [N, K] fp32, and their scales [N] (see linear_group.h).
+  // The group's weights below each other, [N, K] fp32, and the scales [N] (see linear_group.h) of
+  // such weights: the sites' or, where they have none, those that weight_scales chooses.
   torch::Tensor stacked_weights(const LinearGroup& group) const;
-  torch::Tensor stacked_scales(const LinearGroup& group) const;
+  torch::Tensor stacked_scales(const LinearGroup& group, const torch::Tensor& weights) const;
 
  private:
   struct Range {

@@ -65,6 +65,35 @@ TEST_P(EachModel, SequencesOfABatchDoNotMix) {
   EXPECT_LT(relative_difference(both.narrow(0, half, half), logits(network, b.unsqueeze(0))), 1e-5);
 }
 
+// Inputs of at most 8 bits, the head's too, against the simulator with a plain rounding.
+TEST_P(EachModel, DynamicInputsAreRoundedByToken) {
+  Recipe recipe;
+  recipe.rules = {{.match = "lm_head.in", .bitwidth = 8},
+                  {.match = "layers.*.o_proj.in", .bitwidth = 4},
+                  {.match = "layers.0.mlp.down_proj.in", .bitwidth = 16}};
+  const Graph graph = build_graph(model_.config, recipe);
+  std::map<int, int> qmax;
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kLinear) continue;
+    const std::string& name = graph.site(node.in[0]).name;
+    if (name == "layers.0.mlp.down_proj.in") continue;
+    qmax[node.in[0]] = name.ends_with("o_proj.in") ? 7 : 127;
+  }
+  Simulator simulator(model_, graph, torch::kFloat64);
+  const SiteHook round = [&](int site, const Tensor& value) {
+    if (!qmax.contains(site)) return value;
+    const Tensor step = std::get<0>(value.abs().max(-1, /*keepdim=*/true)) / qmax.at(site);
+    return (value / step).round() * step;
+  };
+  const Tensor wanted = simulator.logits(simulator.forward(tokens_.unsqueeze(0), round)[0], round);
+  NetworkOptions options = unrounded(torch::kFloat64);
+  options.round_inputs = options.dynamic_inputs = true;
+  Network network(model_, graph, options);
+  EXPECT_LT(relative_difference(logits(network, tokens_.unsqueeze(0)), wanted), 1e-9);
+  Network plain(model_, graph, unrounded(torch::kFloat64));
+  EXPECT_GT(relative_difference(logits(plain, tokens_.unsqueeze(0)), wanted), 1e-3);
+}
+
 // A prefix's rows stand for its tokens.
 TEST_P(EachModel, PrefixIsTheFirstTokens) {
   const int64_t first = 3;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/status.h"
+#include "quant/ranges.h"
 #include "quant/weights.h"
 
 namespace qnpu {
@@ -41,18 +42,37 @@ Parameters::Parameters(FloatModel& student, Graph& graph, Network& network, cons
     if (weights_wanted()) make(i);
   }
   inputs_ = ScaleVector(inputs);
+  if (spec.output_scales) find_outputs();
+}
+
+void Parameters::find_outputs() {
+  std::vector<double> scales;
+  for (LinearGroup& group : network_.groups()) {
+    group.learn_outputs = true;
+    for (LinearPart& part : group.parts) {
+      if (!part.out.used()) continue;
+      learned_outputs_.push_back(&part);
+      scales.push_back(part.out.scale);
+    }
+  }
+  outputs_ = ScaleVector(torch::tensor(scales, torch::kFloat64));
 }
 
 bool Parameters::weights_wanted() const {
   return spec_.weights || spec_.weight_scales || spec_.rotations;
 }
 
-// The group's weights in units of their scales (ones if they are not rounded).
+// The group's weights in units of their scales (ones if they are not rounded). The network chose
+// scales for weights that are not rotated yet: here they are.
 void Parameters::make(size_t index) {
   LinearGroup& linear = network_.groups()[index];
   Group& group = groups_[index];
+  const Tensor weights = fixed_weights(index);
+  if (rotations_ && spec_.quantize_weights) {
+    linear.scale = network_.stacked_scales(linear, weights.to(torch::kFloat32)).to(network_.wide());
+  }
   group.scale = ScaleVector(linear.scale);
-  group.weights.x = fixed_weights(index) / linear.scale.unsqueeze(1);
+  group.weights.x = weights / linear.scale.unsqueeze(1);
   if (spec_.weights) group.weights.x = well_inside(group.weights.x);
   group.weights.g = torch::zeros_like(group.weights.x);
   group.weights.codes = linear.codes;
@@ -84,13 +104,15 @@ ScaleRule Parameters::rule(double rate) const {
 void Parameters::step(const Rates& rates, int64_t tokens) {
   const torch::NoGradGuard no_grad;
   ++steps_;
-  const std::vector<Tensor> gradients = gather_gradients();
-  if (spec_.input_scales) step_inputs(gradients.back(), rates, tokens);
+  const ScaleGradients gradients = gather_gradients();
+  if (spec_.input_scales) step_inputs(gradients.inputs, rates, tokens);
+  if (spec_.output_scales) step_outputs(gradients.outputs, rates, tokens);
   if (norms_) norms_->step(rule(rates.scales));
   for (LinearGroup& linear : network_.groups()) linear.input_scale_grad = 0.0;
+  for (LinearPart* part : learned_outputs_) part->out_scale_grad = 0.0;
   if (!weights_wanted()) return;
   for (size_t i = 0; i < groups_.size() && spec_.weight_scales; ++i) {
-    step_scale(i, gradients[i], rates);
+    step_scale(i, gradients.weights[i], rates);
   }
   if (rotations_) rotations_->step(rates.rotations, spec_.momentum);
   for (size_t i = 0; i < groups_.size(); ++i) {
@@ -114,27 +136,35 @@ Tensor Parameters::input_gradients() const {
   return gradients;
 }
 
-// Of all workers: those of weight scales by group, if they are learned, and of the inputs last;
-// those of weights, rotations and norms stay where they are. All are linear in what a worker
-// gathered, so each worker forms its own before the sum.
-std::vector<Tensor> Parameters::gather_gradients() {
+Tensor Parameters::output_gradients() const {
+  std::vector<double> gradients;
+  for (const LinearPart* part : learned_outputs_) {
+    gradients.push_back(part->out_scale_grad * part->out.scale);
+  }
+  return torch::tensor(gradients, torch::kFloat64);
+}
+
+// Of all workers; those of weights, rotations and norms stay where they are. All are linear in what
+// a worker gathered, so each worker forms its own before the sum.
+Parameters::ScaleGradients Parameters::gather_gradients() {
   for (Group& group : groups_) {
     if (weights_move()) workers_.sum(group.weights.g);
   }
-  std::vector<Tensor> scales, partial;
+  ScaleGradients scales{{}, input_gradients(), output_gradients()};
+  std::vector<Tensor> partial{scales.inputs, scales.outputs};
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
-    if (spec_.weight_scales) scales.push_back(scale_gradients(groups_[i].weights, !spec_.weights));
+    if (spec_.weight_scales) {
+      scales.weights.push_back(scale_gradients(groups_[i].weights, !spec_.weights));
+      if (!weights_move()) partial.push_back(scales.weights.back());  // else it comes from sums
+    }
     if (rotations_) pull_back(i);
   }
-  if (!weights_move()) partial = scales;  // else they come from sums
   if (rotations_) {
     for (const Tensor& gradient : rotations_->gradients()) partial.push_back(gradient);
   }
   if (norms_) {
     for (const Tensor& gradient : norms_->gradients()) partial.push_back(gradient);
   }
-  scales.push_back(input_gradients());
-  partial.push_back(scales.back());
   workers_.sum(partial);
   return scales;
 }
@@ -158,6 +188,29 @@ void Parameters::share_inputs() {
     Grid& grid = network_.groups()[i].input;
     if (grid.used()) grid.scale = scales.data_ptr<float>()[i];
   }
+}
+
+void Parameters::step_outputs(const Tensor& gradients, const Rates& rates, int64_t tokens) {
+  Tensor factor = torch::ones_like(gradients);
+  for (size_t i = 0; i < learned_outputs_.size(); ++i) {
+    const LinearPart& part = *learned_outputs_[i];
+    const double count = static_cast<double>(tokens) * part.rows;
+    factor[static_cast<int64_t>(i)] = 1.0 / std::sqrt(count * part.out.high);
+  }
+  step_scales(outputs_, gradients, factor, rule(rates.scales));
+  share_outputs();
+}
+
+// Into the sites too: what shares a scale with an output (the cache of v) is rounded by them.
+void Parameters::share_outputs() {
+  if (learned_outputs_.empty()) return;
+  const Tensor scales = outputs_.scale(torch::kFloat32);
+  for (size_t i = 0; i < learned_outputs_.size(); ++i) {
+    LinearPart& part = *learned_outputs_[i];
+    part.out.scale = scales.data_ptr<float>()[i];
+    graph_.sites[graph_.nodes[part.node].out].qparams.scale = {part.out.scale};
+  }
+  apply_ties(graph_);
 }
 
 // The new scale reaches the network in step_weights or share: until then x belongs to the old one.
@@ -229,6 +282,7 @@ NamedTensors Parameters::values() const {
   NamedTensors all = rotations_ ? rotations_->state() : NamedTensors{};
   if (norms_) append(all, norms_->values());
   all.emplace_back("inputs", inputs_.log_scale);
+  if (spec_.output_scales) all.emplace_back("outputs", outputs_.log_scale);
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const std::string name = graph_.site(network_.groups()[i].site).name;
     all.emplace_back(name + ".weight_scale", groups_[i].scale.log_scale);
@@ -240,6 +294,7 @@ NamedTensors Parameters::state() const {
   NamedTensors all = values();
   if (norms_) append(all, norms_->state());
   append(all, {{"inputs.m", inputs_.m}, {"inputs.v", inputs_.v}});
+  if (spec_.output_scales) append(all, {{"outputs.m", outputs_.m}, {"outputs.v", outputs_.v}});
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const Group& group = groups_[i];
     const std::string name = graph_.site(network_.groups()[i].site).name;
@@ -260,6 +315,7 @@ void Parameters::restored(int steps) {
   if (rotations_) rotations_->restored();
   if (norms_) norms_->restored();
   share_inputs();
+  share_outputs();
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) share(i);
 }
 

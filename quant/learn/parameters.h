@@ -1,5 +1,5 @@
-// What is learned of a network: scales of the linears' inputs and weights, norm weights, the
-// weights before rounding, or the rotations under fixed weights; and how a step changes them.
+// What is learned of a network: scales of the linears' inputs, weights and outputs, norm weights,
+// the weights before rounding, or the rotations under fixed weights; and how a step changes them.
 //
 // A weight is scale * x, x in units of its scale: then one learning rate fits all layers, and a
 // step of the scale does not move x across roundings.
@@ -68,17 +68,26 @@ class Parameters {
   };
 
   void make(size_t index);
+  void find_outputs();
   torch::Tensor fixed_weights(size_t index);
   ScaleRule rule(double rate) const;
+  // d(loss) / d(log scale) [n], fp64.
+  struct ScaleGradients {
+    std::vector<torch::Tensor> weights;  // by group, if they are learned
+    torch::Tensor inputs, outputs;       // beside inputs_ and outputs_
+  };
   torch::Tensor input_gradients() const;
-  std::vector<torch::Tensor> gather_gradients();
+  torch::Tensor output_gradients() const;
+  ScaleGradients gather_gradients();
   void step_inputs(const torch::Tensor& gradients, const Rates& rates, int64_t tokens);
+  void step_outputs(const torch::Tensor& gradients, const Rates& rates, int64_t tokens);
   void step_scale(size_t index, const torch::Tensor& gradients, const Rates& rates);
   void step_weights(size_t index, const Rates& rates);
   void pull_back(size_t index);
   void share(size_t index);
   void share_scale(size_t index);
   void share_inputs();
+  void share_outputs();
   NamedTensors values() const;
   bool weights_wanted() const;
   bool weights_move() const { return spec_.weights && spec_.lr_weights > 0.0; }
@@ -90,8 +99,10 @@ class Parameters {
   const Workers workers_;
   std::optional<RotationLearner> rotations_;
   std::optional<NormLearner> norms_;
-  std::vector<Group> groups_;  // beside network.groups()
-  ScaleVector inputs_;         // [groups]; 1 where an input is not rounded
+  std::vector<Group> groups_;                 // beside network.groups()
+  ScaleVector inputs_;                        // [groups]; 1 where an input is not rounded
+  std::vector<LinearPart*> learned_outputs_;  // of the network's groups
+  ScaleVector outputs_;                       // [learned outputs]
   int steps_ = 0;
 };
 

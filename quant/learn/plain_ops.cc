@@ -62,6 +62,12 @@ FakeQuantGradient fake_quant_backward(const Tensor& g, const Tensor& x, const Gr
           (gradient * slope).sum(torch::kFloat64).item<double>()};
 }
 
+RoundedRows round_rows(const Tensor& x, float qmax) {
+  const Tensor values = widen(x);
+  const Tensor scale = values.abs().amax(1, /*keepdim=*/true).clamp_min(1e-12) / qmax;
+  return {(values / scale).round(), scale};
+}
+
 double error_gradient(const Tensor& x, const Grid& grid) {
   const Tensor v = steps(x, grid).to(torch::kFloat64);
   const Tensor q = v.round().clamp(grid.low, grid.high);

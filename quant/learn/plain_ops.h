@@ -23,6 +23,13 @@ struct FakeQuantGradient {
 };
 FakeQuantGradient fake_quant_backward(const Tensor& g, const Tensor& x, const Grid& grid);
 
+// Each row with a scale of its own: scale [T, 1] = max_j |x[t, j]| / qmax, codes = round(x /
+// scale).
+struct RoundedRows {
+  Tensor codes, scale;  // fp32 (fp64)
+};
+RoundedRows round_rows(const Tensor& x, float qmax);
+
 // d/d(scale) of sum (fake_quant(x) - x)^2 / sum x^2. With v = x / scale and its integer q that is
 // 2 / scale * sum (q - v) d / sum v^2, d = q - v inside the range, q outside.
 double error_gradient(const Tensor& x, const Grid& grid);
