@@ -34,11 +34,21 @@ const char* advice(int error) {
   }
 }
 
-[[noreturn]] void fail_to_write(const std::filesystem::path& target, int error) {
-  fail("cannot write {}: {}; {}", target.string(), std::strerror(error), advice(error));
+}  // namespace
+
+void fail_to_write(const std::filesystem::path& name, int error) {
+  fail("cannot write {}: {}; {}", name.string(), std::strerror(error), advice(error));
 }
 
-}  // namespace
+void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::path& name) {
+  while (!bytes.empty()) {
+    // Linux writes at most 2 GiB at once, so a short count is no error.
+    const ssize_t written = ::write(fd, bytes.data(), std::min<size_t>(bytes.size(), 1u << 30));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_to_write(name, errno);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
 
 std::filesystem::path partial_name(const std::filesystem::path& target) {
   return target.parent_path() /
@@ -66,15 +76,7 @@ AtomicFile::~AtomicFile() {
   if (!committed_) ::unlink(temporary_.c_str());
 }
 
-void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    // Linux writes at most 2 GiB at once, so a short count is no error.
-    const ssize_t written = ::write(fd_, bytes.data(), std::min<size_t>(bytes.size(), 1u << 30));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail_to_write(target_, errno);
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
-}
+void AtomicFile::write(std::span<const std::byte> bytes) { write_all(fd_, bytes, target_); }
 
 void AtomicFile::commit() {
   if (::fsync(fd_) != 0 && errno != EINVAL) fail_to_write(target_, errno);

@@ -24,6 +24,12 @@ class AtomicFile {
   bool committed_ = false;
 };
 
+// Writes all of them to an open file, whose name errors tell. Error: disk full.
+void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::path& name);
+
+// One sentence for the system's `error`, with what the user can do about it.
+[[noreturn]] void fail_to_write(const std::filesystem::path& name, int error);
+
 // `.<name>.partial-<pid>` beside `target`: the name of anything not yet complete.
 std::filesystem::path partial_name(const std::filesystem::path& target);
 

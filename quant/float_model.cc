@@ -4,12 +4,15 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "base/status.h"
 #include "io/safetensors.h"
 #include "model/graph.h"
+#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -82,6 +85,16 @@ torch::Tensor load_tensor(const Checkpoint& checkpoint, const Expected& expected
   return tensor;
 }
 
+// Of all of them in fp32. The head has weights of its own, once norms are folded.
+int64_t bytes_of(const std::vector<Expected>& tensors) {
+  int64_t elements = 0;
+  for (const Expected& tensor : tensors) {
+    elements += std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1},
+                                std::multiplies<>());
+  }
+  return elements * static_cast<int64_t>(sizeof(float));
+}
+
 // Weights of a decoder layer that the graph would silently leave out: more layers than config.json
 // says, biases it does not mention. Buffers such as rotary_emb.inv_freq are harmless.
 void check_nothing_left_out(const Checkpoint& checkpoint, const FloatModel& model,
@@ -98,15 +111,20 @@ void check_nothing_left_out(const Checkpoint& checkpoint, const FloatModel& mode
 
 }  // namespace
 
-FloatModel load_float_model(const std::filesystem::path& folder) {
+FloatModel load_float_model(const std::filesystem::path& folder, const std::filesystem::path& spill,
+                            int64_t most_in_memory) {
   FloatModel model;
   model.config = load_config(folder / "config.json");
   model.attention_scale = 1.0 / std::sqrt(static_cast<double>(model.config.head_dim));
   const TensorFile file = TensorFile::open_checkpoint(folder);
   const Checkpoint checkpoint = by_site_name(file);
-  for (const Expected& expected : expected_tensors(model.config)) {
+  const std::vector<Expected> tensors = expected_tensors(model.config);
+  const bool spills = !spill.empty() && bytes_of(tensors) > most_in_memory;
+  for (const Expected& expected : tensors) {
     if (expected.name == "lm_head.weight" && model.config.tied_embeddings) continue;
-    model.weights[expected.name] = load_tensor(checkpoint, expected, file.path());
+    const torch::Tensor tensor = load_tensor(checkpoint, expected, file.path());
+    const bool to_file = spills && tensor.dim() == 2;  // norms and biases are small
+    model.weights[expected.name] = to_file ? spilled(tensor, spill) : tensor;
   }
   if (model.config.tied_embeddings) {
     model.weights["lm_head.weight"] = model.weights.at("embed_tokens.weight");

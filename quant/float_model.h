@@ -5,6 +5,7 @@
 
 #include <torch/torch.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -34,9 +35,16 @@ struct FloatModel {
   OnlineRotations online;
 };
 
-// Reads config.json and the safetensors. Error: missing or extra-shaped tensor, NaN or infinity,
-// unknown architecture; the sentence names file and tensor.
-FloatModel load_float_model(const std::filesystem::path& folder);
+// fp32 weights of models up to here stay in memory; the matrices of larger ones live in files.
+constexpr int64_t kMostInMemory = int64_t{2} << 30;
+
+// Reads config.json and the safetensors. `spill` is a folder on a disk with room for all weights in
+// fp32 (spill.h), for models of more than `most_in_memory` bytes; empty: every model in memory.
+// Error: missing or extra-shaped tensor, NaN or infinity, unknown architecture, disk full; the
+// sentence names file and tensor.
+FloatModel load_float_model(const std::filesystem::path& folder,
+                            const std::filesystem::path& spill = {},
+                            int64_t most_in_memory = kMostInMemory);
 
 // Folds norm weights into the linears that read them (gamma becomes 1; q_norm and k_norm stay),
 // attention_scale into q_proj (or q_norm), and unties the embedding. Keeps the function.

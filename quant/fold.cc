@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "quant/float_model.h"
+#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -24,13 +25,13 @@ void fold_norm(FloatModel& model, const std::string& norm,
   torch::Tensor& gamma = model.weights.at(norm + ".weight");
   for (const std::string& linear : linears) {
     torch::Tensor& weight = model.weights.at(linear + ".weight");  // [N, K] * [K]
-    weight = weight * gamma;
+    replace(weight, weight * gamma);
   }
   gamma = torch::ones_like(gamma);
 }
 
 void scale(torch::Tensor& tensor, double factor) {
-  tensor = (tensor.to(torch::kFloat64) * factor).to(tensor.scalar_type());
+  replace(tensor, (tensor.to(torch::kFloat64) * factor).to(tensor.scalar_type()));
 }
 
 void fold_attention_scale(FloatModel& model) {

@@ -13,6 +13,7 @@
 #include "quant/freeze_linear.h"
 #include "quant/observer.h"
 #include "quant/ranges.h"
+#include "quant/spill.h"
 #include "quant/weights.h"
 
 namespace qnpu {
@@ -74,6 +75,7 @@ class Freezer {
       if (s.role != Role::kTable || s.source != RangeSource::kObserved) continue;
       const double largest = weight(s.name).abs().max().item<float>();
       s.qparams = qparams_of({-largest, largest}, /*symmetric=*/true, s.qparams.dtype);
+      release_pages(weight(s.name));
     }
   }
 
@@ -136,6 +138,7 @@ class Freezer {
     }
     reports_[table.name] = {16, 0, power_ratio_db(signal, noise)};
     store_.add(table.name, "I16", values.sizes().vec(), q);
+    release_pages(values);
   }
 
   // cos or sin of position * frequency in steps of 1/32767: [P, head_dim / 2].
@@ -177,6 +180,7 @@ class Freezer {
     linear.scale = w.qparams.scale;
     choose_weight_scales(w, linear);
     store_linear(node, w, linear);
+    release_pages(values);
   }
 
   // Scales of blocks, and those of channels unless they are given.

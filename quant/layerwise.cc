@@ -9,6 +9,7 @@
 #include "quant/gptq.h"
 #include "quant/matmul.h"
 #include "quant/simulator.h"
+#include "quant/spill.h"
 #include "quant/weights.h"
 
 namespace qnpu {
@@ -111,9 +112,12 @@ class Rounder {
     const std::vector<Group> groups = find_groups(graph_);
     int position = 1;  // the embedding is done
     int done = 0;
+    const Group* passed = nullptr;
     for (const Group& group : groups) {
       const Moments moments = collect(quantized, exact.get(), windows.size(), position, group);
       position = group.begin;
+      if (passed != nullptr) forget(*passed);
+      passed = &group;
       for (const Node* linear : group.linears) round(*linear, group, moments);
       if (progress) progress(++done, static_cast<int>(groups.size()));
     }
@@ -172,6 +176,13 @@ class Rounder {
     return moments;
   }
 
+  // Both streams have passed these linears.
+  void forget(const Group& group) {
+    for (const Node* linear : group.linears) {
+      original_.weights.erase(graph_.site(linear->weight).name);
+    }
+  }
+
   // The weights that would serve best if they needed no rounding.
   torch::Tensor target(const torch::Tensor& weight, const Group& group,
                        const Moments& moments) const {
@@ -203,7 +214,7 @@ class Rounder {
                   scale.data());
     for (float& s : scale) s = problem.snap(s);
     const GptqResult result = gptq(problem, std::move(scale));
-    weight = inside_bins(problem.weight, result);
+    replace(weight, inside_bins(problem.weight, result));
     site.qparams.scale = result.scale;
     reports_[site.name] = {result.gptq_error, result.error};
   }
@@ -217,7 +228,7 @@ class Rounder {
   }
 
   FloatModel& model_;
-  const FloatModel original_;  // shares the tensors that are not yet replaced
+  FloatModel original_;  // the float stream's: shares all tensors, until it has passed a linear
   Graph& graph_;
   const GptqSpec& spec_;
   const Workers& workers_;

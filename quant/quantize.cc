@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 
 #include "base/status.h"
 #include "io/files.h"
@@ -169,7 +170,7 @@ class Quantizer {
   FloatModel load() {
     report("load", 0, 1);
     const Stopwatch watch(seconds_["load"]);
-    FloatModel model = load_float_model(o_.model);
+    FloatModel model = load_float_model(o_.model, folder_of_out());
     if (o_.length > model.config.max_positions) {
       fail("calibration windows of {} tokens: the model takes at most {}", o_.length,
            model.config.max_positions);
@@ -181,6 +182,14 @@ class Quantizer {
       }
     }
     return model;
+  }
+
+  // On the disk that the artifact is for.
+  fs::path folder_of_out() const {
+    const fs::path folder = fs::absolute(o_.out / "..").lexically_normal();
+    std::error_code ignored;  // who writes there will tell
+    fs::create_directories(folder, ignored);
+    return folder;
   }
 
   void smooth_channels(FloatModel& model, const Graph& graph) {

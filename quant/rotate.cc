@@ -14,6 +14,7 @@
 #include "quant/float_model.h"
 #include "quant/hadamard.h"
 #include "quant/random.h"
+#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -51,18 +52,18 @@ torch::Tensor make_rotation(Rotation kind, int n, uint64_t seed) {
 void rotate_residual(FloatModel& model, const torch::Tensor& r1) {
   auto& weights = model.weights;
   for (const char* name : {"embed_tokens.weight", "lm_head.weight"}) {
-    weights.at(name) = times(weights.at(name), r1);
+    replace(weights.at(name), times(weights.at(name), r1));
   }
   for (int layer = 0; layer < model.config.num_layers; ++layer) {
     const std::string prefix = fmt::format("layers.{}.", layer);
     for (const char* reader : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
                                "mlp.gate_proj", "mlp.up_proj"}) {
       torch::Tensor& weight = weights.at(prefix + reader + ".weight");
-      weight = times(weight, r1);
+      replace(weight, times(weight, r1));
     }
     for (const char* writer : {"self_attn.o_proj", "mlp.down_proj"}) {
       torch::Tensor& weight = weights.at(prefix + writer + ".weight");
-      weight = from_left(r1, weight);
+      replace(weight, from_left(r1, weight));
       const auto bias = weights.find(prefix + writer + ".bias");
       if (bias != weights.end()) bias->second = bias_times(bias->second, r1);
     }
@@ -75,10 +76,10 @@ void rotate_values(FloatModel& model, int layer, const torch::Tensor& r2) {
   torch::Tensor& v = weights.at(prefix + "v_proj.weight");  // [KV * hd, D]
   const int64_t heads = model.config.num_kv_heads, head_dim = model.config.head_dim;
   const torch::Tensor by_head = v.view({heads, head_dim, -1}).transpose(1, 2);  // [KV, D, hd]
-  v = times(by_head.reshape({-1, head_dim}), r2)
-          .view({heads, -1, head_dim})
-          .transpose(1, 2)
-          .reshape({heads * head_dim, -1});
+  replace(v, times(by_head.reshape({-1, head_dim}), r2)
+                 .view({heads, -1, head_dim})
+                 .transpose(1, 2)
+                 .reshape({heads * head_dim, -1}));
   const auto bias = weights.find(prefix + "v_proj.bias");
   if (bias != weights.end()) bias->second = bias_times(bias->second, r2);
   const auto rows = model.prefix.rows.find(prefix + "v_cache");  // [P, KV * hd]
@@ -86,7 +87,7 @@ void rotate_values(FloatModel& model, int layer, const torch::Tensor& r2) {
     rows->second = bias_times(rows->second, r2).view(rows->second.sizes());
   }
   torch::Tensor& o = weights.at(prefix + "o_proj.weight");  // [D, H * hd]
-  o = times(o.view({-1, head_dim}), r2).view(o.sizes());
+  replace(o, times(o.view({-1, head_dim}), r2).view(o.sizes()));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "quant/spill.h"
 #include "quant/weights.h"
 
 namespace qnpu {
@@ -27,7 +28,7 @@ FloatModel with_rounded_weights(FloatModel model, const Graph& graph) {
     const Site& site = graph.site(node.weight);
     if (site.spec.block_size != 0) continue;
     torch::Tensor& weight = model.weights.at(site.name);
-    weight = on_grid(weight.contiguous(), site);
+    replace(weight, on_grid(weight.contiguous(), site));
   }
   return model;
 }

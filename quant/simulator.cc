@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "quant/matmul.h"
+#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -87,6 +88,7 @@ Simulator::Values Simulator::embed(const torch::Tensor& tokens, const SiteHook& 
   QNPU_ASSERT(embedding.op == Op::kEmbedding);
   const torch::Tensor table = weight(graph_.site(embedding.weight).name);
   const torch::Tensor rows = torch::embedding(table, tokens);
+  release_pages(table);
   values[embedding.out] = hook ? hook(embedding.out, rows) : rows;
   return values;
 }
@@ -259,6 +261,13 @@ torch::Tensor Simulator::first_rows(int site, int64_t batch, const SiteHook& hoo
 torch::Tensor Simulator::linear(const Node& node, const torch::Tensor& in) const {
   const torch::Tensor bias = node.bias ? weight(node.name + ".bias") : torch::Tensor();
   const torch::Tensor w = weight(graph_.site(node.weight).name);
+  const torch::Tensor y = product(in, w, bias);
+  release_pages(w);
+  return y;
+}
+
+torch::Tensor Simulator::product(const torch::Tensor& in, const torch::Tensor& w,
+                                 const torch::Tensor& bias) const {
   if (!fast_products_) return torch::linear(in, w, bias);
   const torch::Tensor y = matmul_bf16(in.flatten(0, -2), w.t());
   return (bias.defined() ? y + bias : y).unflatten(0, in.sizes().slice(0, in.dim() - 1));

@@ -86,6 +86,8 @@ class Simulator {
   torch::Tensor append(const Node& node, const torch::Tensor& rows, const SiteHook& hook);
   torch::Tensor first_rows(int site, int64_t batch, const SiteHook& hook) const;
   torch::Tensor linear(const Node& node, const torch::Tensor& in) const;
+  torch::Tensor product(const torch::Tensor& in, const torch::Tensor& w,
+                        const torch::Tensor& bias) const;
   torch::Tensor scores(const Node& node, const Values& values, Heads heads) const;
   torch::Tensor softmax(const torch::Tensor& scores) const;
   torch::Tensor context(const Node& node, const Values& values, Heads heads) const;

@@ -1,6 +1,7 @@
 #include "quant/smooth.h"
 
 #include "base/status.h"
+#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -45,14 +46,14 @@ class Smoother {
       divider = on_table_grid(1.0 / s);
       s = 1.0 / divider.to(torch::kFloat64);
     } else {
-      divider = (divider / s.unsqueeze(1)).to(torch::kFloat32);
+      replace(divider, (divider / s.unsqueeze(1)).to(torch::kFloat32));
       const auto bias = weights_.find(name(pair.divider, ".bias"));
       if (bias != weights_.end()) bias->second = (bias->second / s).to(torch::kFloat32);
       if (pair.divider == std::string(kValues)) divide_prefix(s);
     }
     for (const char* reader : pair.readers) {
       torch::Tensor& w = weight(reader, ".weight");
-      w = (w * s).to(torch::kFloat32);
+      replace(w, (w * s).to(torch::kFloat32));
     }
   }
 

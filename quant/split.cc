@@ -6,6 +6,7 @@
 #include <queue>
 
 #include "base/status.h"
+#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -81,9 +82,9 @@ void split_mlp(FloatModel& model, int layer, const SplitPlan& plan) {
   torch::Tensor& up = model.weights.at(mlp + "up_proj.weight");
   torch::Tensor& down = model.weights.at(mlp + "down_proj.weight");
   QNPU_ASSERT(gate.size(0) == static_cast<int64_t>(plan.copies.size()));
-  gate = gate.index_select(0, layout.source);
-  up = up.index_select(0, layout.source) * layout.up_factor;
-  down = (down.index_select(1, layout.source) * layout.down_factor).contiguous();
+  replace(gate, gate.index_select(0, layout.source));
+  replace(up, up.index_select(0, layout.source) * layout.up_factor);
+  replace(down, (down.index_select(1, layout.source) * layout.down_factor).contiguous());
   std::vector<int>& sizes = model.config.intermediate_sizes;
   if (sizes.empty()) sizes.assign(model.config.num_layers, model.config.intermediate_size);
   sizes[static_cast<size_t>(layer)] = static_cast<int>(gate.size(0));
