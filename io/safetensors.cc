@@ -19,6 +19,40 @@ constexpr std::string_view kPaddingPrefix = "__padding__.";
 
 size_t padding(size_t position) { return (kAlignment - position % kAlignment) % kAlignment; }
 
+// Where tensors lie, with what aligns them; positions are relative to the data, itself aligned.
+class Layout {
+ public:
+  void add(const std::string& name, const std::string& dtype, const std::vector<int64_t>& shape,
+           size_t bytes) {
+    if (const size_t gap = padding(end()); gap > 0) {
+      append(
+          {fmt::format("{}{}", kPaddingPrefix, entries_.size()), "U8", {static_cast<int64_t>(gap)}},
+          gap);
+    }
+    append({name, dtype, shape}, bytes);
+  }
+
+  // Such that the data behind it is aligned.
+  std::string header(const std::map<std::string, std::string>& metadata,
+                     const std::string& path) const {
+    std::string text = format_safetensors_header(entries_, metadata, path);
+    text.append(padding(sizeof(uint64_t) + text.size()), ' ');
+    return text;
+  }
+
+  size_t end() const { return entries_.empty() ? 0 : entries_.back().end; }
+  const std::vector<SafetensorsEntry>& entries() const { return entries_; }
+
+ private:
+  void append(SafetensorsEntry entry, size_t bytes) {
+    entry.begin = end();
+    entry.end = entry.begin + bytes;
+    entries_.push_back(std::move(entry));
+  }
+
+  std::vector<SafetensorsEntry> entries_;
+};
+
 }  // namespace
 
 int64_t TensorView::elements() const {
@@ -68,29 +102,35 @@ const TensorView& TensorFile::at(const std::string& name) const {
 
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  std::vector<TensorToWrite> padded;  // positions are relative to the data, itself aligned
-  const std::vector<std::byte> zeros(kAlignment);
-  size_t position = 0;
+  Layout layout;
   for (const TensorToWrite& tensor : tensors) {
-    if (const size_t gap = padding(position); gap > 0) {
-      padded.push_back({fmt::format("{}{}", kPaddingPrefix, padded.size()),
-                        "U8",
-                        {static_cast<int64_t>(gap)},
-                        std::span(zeros).first(gap)});
-      position += gap;
-    }
-    padded.push_back(tensor);
-    position += tensor.data.size();
+    layout.add(tensor.name, tensor.dtype, tensor.shape, tensor.data.size());
   }
-  std::string header = format_safetensors_header(padded, metadata, path.string());
-  header.append(padding(sizeof(uint64_t) + header.size()), ' ');
+  const std::string header = layout.header(metadata, path.string());
   const uint64_t length = header.size();
+  const std::vector<std::byte> zeros(kAlignment);
 
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(std::as_bytes(std::span(header)));
-  for (const TensorToWrite& tensor : padded) file.write(tensor.data);
+  auto tensor = tensors.begin();
+  for (const SafetensorsEntry& entry : layout.entries()) {
+    const bool gap = entry.name.starts_with(kPaddingPrefix);
+    file.write(gap ? std::span(zeros).first(entry.end - entry.begin) : (tensor++)->data);
+  }
   file.commit();
+}
+
+int64_t safetensors_bytes(const std::vector<TensorSpec>& tensors,
+                          const std::map<std::string, std::string>& metadata) {
+  Layout layout;
+  for (const TensorSpec& tensor : tensors) {
+    size_t bytes = dtype_size(tensor.dtype);
+    for (const int64_t size : tensor.shape) bytes *= static_cast<size_t>(size);
+    layout.add(tensor.name, tensor.dtype, tensor.shape, bytes);
+  }
+  const std::string header = layout.header(metadata, "the file to write");
+  return static_cast<int64_t>(sizeof(uint64_t) + header.size() + layout.end());
 }
 
 }  // namespace qnpu

@@ -66,6 +66,13 @@ class TensorFile {
   std::map<std::string, std::string> metadata_;
 };
 
+// A tensor without its data.
+struct TensorSpec {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+};
+
 // A tensor to write; `data` must stay alive until write_safetensors returns.
 struct TensorToWrite {
   std::string name;
@@ -80,5 +87,9 @@ struct TensorToWrite {
 // (disk full, no permission) leaves an earlier file as it was and no temporary file behind.
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
+
+// Bytes of the file that write_safetensors makes of such tensors, whatever their data.
+int64_t safetensors_bytes(const std::vector<TensorSpec>& tensors,
+                          const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace qnpu

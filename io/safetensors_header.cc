@@ -167,22 +167,19 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
   return header;
 }
 
-std::string format_safetensors_header(const std::vector<TensorToWrite>& tensors,
+std::string format_safetensors_header(const std::vector<SafetensorsEntry>& entries,
                                       const std::map<std::string, std::string>& metadata,
                                       const std::string& path) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::set<std::string> names;
-  size_t position = 0;
-  for (const TensorToWrite& tensor : tensors) {
-    const size_t end = position + tensor.data.size();
-    if (!names.insert(tensor.name).second) {
-      fail("{}: the tensor {} is given twice; give each name once", path, tensor.name);
+  for (const SafetensorsEntry& entry : entries) {
+    if (!names.insert(entry.name).second) {
+      fail("{}: the tensor {} is given twice; give each name once", path, entry.name);
     }
-    check_shape({tensor.name, tensor.dtype, tensor.shape, position, end}, path);
-    header[tensor.name] = {
-        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {position, end}}};
-    position = end;
+    check_shape(entry, path);
+    header[entry.name] = {
+        {"dtype", entry.dtype}, {"shape", entry.shape}, {"data_offsets", {entry.begin, entry.end}}};
   }
   return header.dump();
 }

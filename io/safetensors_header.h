@@ -23,9 +23,9 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
                                            const std::string& path);
 
-// Header text for tensors laid one after another. Error: unknown type, size that is not the
+// Header text for entries laid one after another. Error: unknown type, size that is not the
 // shape's, a name given twice.
-std::string format_safetensors_header(const std::vector<TensorToWrite>& tensors,
+std::string format_safetensors_header(const std::vector<SafetensorsEntry>& entries,
                                       const std::map<std::string, std::string>& metadata,
                                       const std::string& path);
 

@@ -68,6 +68,26 @@ TEST(Safetensors, ReadsWhatThePythonLibraryWrote) {
   EXPECT_EQ(file.at("empty").elements(), 0);
 }
 
+TEST(Safetensors, SizeIsKnownBeforehand) {
+  const TestFolder folder;
+  const fs::path path = folder.path() / "a.safetensors";
+  const std::vector<std::byte> data(1000);
+  const auto bytes = [&](size_t count) { return std::span(data).first(count); };
+  const std::vector<TensorToWrite> tensors = {{"a", "U8", {3, 5}, bytes(15)},
+                                              {"b", "F32", {16}, bytes(64)},
+                                              {"long name", "I16", {7}, bytes(14)},
+                                              {"c", "I8", {}, bytes(1)}};
+  std::vector<TensorSpec> specs;
+  for (const TensorToWrite& tensor : tensors) {
+    specs.push_back({tensor.name, tensor.dtype, tensor.shape});
+    for (const std::map<std::string, std::string>& metadata :
+         {std::map<std::string, std::string>{}, {{"format", "x"}}}) {
+      write_safetensors(path, {tensors.begin(), tensors.begin() + std::ssize(specs)}, metadata);
+      EXPECT_EQ(safetensors_bytes(specs, metadata), static_cast<int64_t>(fs::file_size(path)));
+    }
+  }
+}
+
 TEST(Safetensors, RoundTripAlignsEveryTensor) {
   const TestFolder folder;
   const fs::path path = folder.path() / "a.safetensors";

@@ -125,11 +125,19 @@ void check_contents(const std::string& file, const nlohmann::json& expected,
   }
 }
 
+std::map<std::string, std::string> metadata(const std::string& checksum) {
+  return {{"format", kFormat}, {"checksum", checksum}};
+}
+
 }  // namespace
 
 bool is_artifact(const std::filesystem::path& folder) {
   std::error_code ignored;
   return std::filesystem::is_regular_file(folder / kGraphFile, ignored);
+}
+
+int64_t tensor_file_bytes(const Graph& graph, int positions) {
+  return safetensors_bytes(required_tensors(graph, positions), metadata(hex(0)));
 }
 
 std::string simulated_only(const Artifact& artifact) {
@@ -196,8 +204,7 @@ void write_artifact(const std::filesystem::path& folder, const Graph& graph,
   manifest["graph"] = graph_to_json(graph);
   manifest["checksum"] = manifest_checksum(manifest);
 
-  write_safetensors(folder / kTensorFile, tensors,
-                    {{"format", kFormat}, {"checksum", manifest["checksum"]}});
+  write_safetensors(folder / kTensorFile, tensors, metadata(manifest["checksum"]));
   write_json(folder / kGraphFile, manifest);
 }
 

@@ -37,14 +37,11 @@ struct Artifact {
   int positions = 0;  // rows of the cos and sin tables: the longest context
 };
 
-// A tensor that a graph's nodes need.
-struct TensorSpec {
-  std::string name;
-  std::string dtype;
-  std::vector<int64_t> shape;
-};
-// All of them, in node order; tables that several nodes share come once.
+// The tensors that a graph's nodes need, in node order; tables that several nodes share come once.
 std::vector<TensorSpec> required_tensors(const Graph& graph, int positions);
+
+// Bytes of the model.safetensors that freezing such a graph gives. It needs widths only, no scales.
+int64_t tensor_file_bytes(const Graph& graph, int positions);
 
 // Why the artifact can only be simulated in float: what its recipe does at run time, as the end of
 // a sentence about it ("rotates ..."). Empty for every artifact that the integer runtime can run.

@@ -5,6 +5,7 @@
 //    "sample": {...},                                           // more calibration text
 //    "prefix": {...}, "split": {...}, "smooth": {...},          // exact transforms
 //    "sensitivity": {...}, "learn": {...}, "gptq": {...}, "tune": {...},
+//    "budget": "16bit<=0%,size<=90MB",                          // widths are chosen within it
 //    "rules": [{"match": "layers.*.weight", "bitwidth": 4, "observer": "mse"}, ...]}
 //
 // A section that is absent is not done. `match` is a glob over site names (`*` stands for any run
@@ -144,6 +145,7 @@ struct Recipe {
   std::optional<LearnSpec> learn;  // stage one: before weights are rounded
   std::optional<GptqSpec> gptq;
   std::optional<LearnSpec> tune;  // after gptq
+  std::string budget;             // widths are chosen within it (model/budget.h); empty: none are
   std::vector<Rule> rules;
 
   // Can an artifact be made of it, or does only the simulator run it?

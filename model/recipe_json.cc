@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "io/files.h"
+#include "model/budget.h"
 #include "model/recipe.h"
 
 namespace qnpu {
@@ -269,6 +270,8 @@ Recipe recipe_from_json(const json& j, const std::string& where) {
   reader.text("name", recipe.name);
   if (recipe.name.empty()) fail("{}: 'name' is missing", where);
   fields(reader, recipe);
+  reader.text("budget", recipe.budget);
+  if (!recipe.budget.empty()) parse_budget(recipe.budget);
   if (const json* rotation = reader.find("rotation")) {
     Reader inner(*rotation, where + " (rotation)");
     fields(inner, Rotations{recipe.r1, recipe.r2, recipe.r3, recipe.r4});
@@ -293,6 +296,7 @@ json to_json(Recipe recipe) {
   Writer writer;
   writer.text("name", recipe.name);
   fields(writer, recipe);
+  if (!recipe.budget.empty()) writer.text("budget", recipe.budget);
   Writer rotation;
   fields(rotation, Rotations{recipe.r1, recipe.r2, recipe.r3, recipe.r4});
   writer.j["rotation"] = rotation.j;

@@ -15,6 +15,12 @@ void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& worke
         "between a norm and its linears; leave out one of the two",
         recipe.name);
   }
+  if (recipe.sensitivity && !recipe.budget.empty()) {
+    fail(
+        "recipe '{}': sensitivity and budget both choose 16-bit inputs of down_proj; leave out one "
+        "of the two",
+        recipe.name);
+  }
   const bool blocks = std::any_of(graph.sites.begin(), graph.sites.end(),
                                   [](const Site& site) { return site.spec.block_size != 0; });
   if (recipe.gptq && blocks) {

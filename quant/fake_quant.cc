@@ -77,13 +77,6 @@ std::map<int, torch::Tensor> steps_by_site(const Artifact& artifact) {
   return steps;
 }
 
-torch::Tensor fake_quantized(const torch::Tensor& value, const QParams& qparams) {
-  const torch::Tensor x = value.contiguous();
-  torch::Tensor y = torch::empty_like(x);
-  fake_quantize(x.data_ptr<float>(), x.numel(), qparams, y.data_ptr<float>());
-  return y;
-}
-
 // floor(x / step) * step. Sums are integers, multiples of step / 256: half of that keeps an exact
 // multiple of `step` where it is, whatever float made of it.
 torch::Tensor cut(const torch::Tensor& x, const torch::Tensor& step) {
@@ -117,6 +110,13 @@ void fake_quantize(const float* x, int64_t count, const QParams& qparams, float*
     const float v = std::min(std::max(x[i] / scale, low), high);
     y[i] = ((v + kMagic) - kMagic) * scale;
   }
+}
+
+torch::Tensor fake_quantized(const torch::Tensor& value, const QParams& qparams) {
+  const torch::Tensor x = value.contiguous();
+  torch::Tensor y = torch::empty_like(x);
+  fake_quantize(x.data_ptr<float>(), x.numel(), qparams, y.data_ptr<float>());
+  return y;
 }
 
 SiteHook site_quant_hook(const Graph& graph) {

@@ -10,6 +10,7 @@ namespace qnpu {
 
 // y = scale * (clamp(round(x / scale) + zero_point) - zero_point), halves to even.
 void fake_quantize(const float* x, int64_t count, const QParams& qparams, float* y);
+torch::Tensor fake_quantized(const torch::Tensor& x, const QParams& qparams);  // fp32
 
 // A hook that rounds every site of at most 8 bits to the grid of its QParams. 16-bit sites, whose
 // noise is far below, pass through. `graph` must stay alive; its QParams may change meanwhile.

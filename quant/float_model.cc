@@ -89,8 +89,8 @@ torch::Tensor load_tensor(const Checkpoint& checkpoint, const Expected& expected
 int64_t bytes_of(const std::vector<Expected>& tensors) {
   int64_t elements = 0;
   for (const Expected& tensor : tensors) {
-    elements += std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1},
-                                std::multiplies<>());
+    elements +=
+        std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
   }
   return elements * static_cast<int64_t>(sizeof(float));
 }

@@ -13,6 +13,8 @@
 #include "quant/calibration_text.h"
 #include "quant/channel_maxima.h"
 #include "quant/check_recipe.h"
+#include "quant/choose_widths.h"
+#include "quant/estimate.h"
 #include "quant/fake_quant.h"
 #include "quant/freeze.h"
 #include "quant/layerwise.h"
@@ -80,7 +82,7 @@ class Quantizer {
 
   QuantizeResult run() {
     keep_freed_memory();
-    QuantizeResult result;
+    QuantizeResult& result = result_;
     {
       const Stopwatch watch(seconds_["total"]);
       if (o_.workers.first()) {
@@ -98,7 +100,7 @@ class Quantizer {
     result.peak_bytes = peak_resident_bytes();
     result.calibration_windows = static_cast<int>(texts_.calibration.size());
     result.calibration_tokens = result.calibration_windows * o_.length;
-    return result;
+    return std::move(result_);
   }
 
  private:
@@ -107,9 +109,11 @@ class Quantizer {
   void make_artifact(const fs::path& folder) {
     Graph graph = build_graph(load_config(o_.model / "config.json"), recipe_);
     check_recipe(recipe_, graph, o_.workers);
+    if (!recipe_.budget.empty()) smallest_bytes(recipe_, graph, positions(graph.config));
     const Tokenizer tokenizer = Tokenizer::load(o_.model);
     std::vector<NamedText> texts = read_texts();
     if (!texts.empty()) use_texts(tokenizer, texts);
+    announce(graph);
     FloatModel model = load();
     fold_norms(model);
     if (texts.empty() || recipe_.sample) {
@@ -134,6 +138,35 @@ class Quantizer {
     if (!o_.workers.first()) return;
     write_report(folder, graph, stats, freeze_into(folder, model, graph));
     copy_tokenizer(folder);
+  }
+
+  // What this will take, before it is begun.
+  void announce(const Graph& graph) {
+    if (!o_.workers.first()) return;
+    Workload load{.length = o_.length, .processes = o_.workers.size()};
+    if (o_.calibration.empty() || recipe_.sample) load.sampled_tokens = sampled_tokens();
+    load.windows = o_.calibration.empty()
+                       ? std::min(o_.samples, static_cast<int>(load.sampled_tokens / o_.length))
+                       : static_cast<int>(texts_.calibration.size());
+    for (const HeldOut& text : texts_.held_out) {
+      for (const Window& window : text.windows) load.held_out_tokens += std::ssize(window);
+    }
+    const Estimate expected = estimate_run(graph, recipe_, load, machine_speed());
+    result_.expected_seconds = expected.total;
+    result_.expected_peak_bytes = expected.peak_bytes;
+    say(fmt::format("expected: {}\n", to_text(expected)));
+  }
+
+  void say(const std::string& text) const {
+    if (o_.say && o_.workers.first()) o_.say(text);
+  }
+
+  // Of the model's own text, at least.
+  int64_t sampled_tokens() const {
+    const int64_t wanted = recipe_.sample
+                               ? recipe_.sample->tokens
+                               : std::min<int64_t>(int64_t{o_.samples} * o_.length, kSampledTokens);
+    return std::max<int64_t>(o_.length, wanted);
   }
 
   std::vector<NamedText> read_texts() const {
@@ -211,6 +244,22 @@ class Quantizer {
     graph = build_graph(model.config, recipe_);
   }
 
+  // Widths within the recipe's budget, once the weights are what will be rounded.
+  void choose(const FloatModel& model, Graph& graph) {
+    const Stopwatch watch(seconds_["widths"]);
+    graph.prefix_tokens = model.prefix.tokens;
+    widths_ = choose_widths(
+        model, recipe_, graph, few(texts_.calibration, 4, 128), positions(model.config),
+        [&](int done, int total) { report("widths", done, total); }, o_.workers);
+    return_free_memory();
+    result_.widths = width_table(widths_, recipe_.budget);
+    say(result_.widths);
+  }
+
+  int positions(const ModelConfig& config) const {
+    return std::min(config.max_positions, o_.max_positions);
+  }
+
   // Outlier channels of down_proj's inputs; the graph is that of the wider model.
   void split(FloatModel& model, Graph& graph) {
     const Stopwatch watch(seconds_["split"]);
@@ -236,6 +285,7 @@ class Quantizer {
     }
     rotate_online(model, graph, recipe_);
     if (recipe_.sensitivity) widen(model, graph);
+    if (!recipe_.budget.empty()) choose(model, graph);
   }
 
   std::vector<SiteStatistics> observe(const FloatModel& model, const Graph& graph,
@@ -314,11 +364,8 @@ class Quantizer {
   std::string write_text(const FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,
                          const fs::path& folder) {
     SampleOptions sample;
-    int64_t wanted = std::min<int64_t>(int64_t{o_.samples} * o_.length, kSampledTokens);
-    if (recipe_.sample) wanted = recipe_.sample->tokens;
-    wanted = std::max<int64_t>(wanted, o_.length);
     // Encoding the text again may take a few tokens less than were sampled: 1/16 more.
-    wanted += wanted / 16 + 1;
+    const int64_t wanted = sampled_tokens() + sampled_tokens() / 16 + 1;
     sample.tokens = std::min(kSequenceTokens, model.config.max_positions - 1);
     sample.sequences = static_cast<int>((wanted + sample.tokens - 1) / sample.tokens);
     sample.seed = o_.seed;
@@ -370,6 +417,7 @@ class Quantizer {
     if (recipe_.sensitivity) {
       report["sensitivity"] = {{"ratios", sensitivity_.ratio}, {"layers", sensitivity_.chosen}};
     }
+    if (!recipe_.budget.empty()) report["widths"] = to_json(widths_);
     for (const auto& [section, learned] : learned_) report[section] = learned;
     write_json(folder / "report.json", report);
   }
@@ -381,15 +429,17 @@ class Quantizer {
   }
 
   const QuantizeOptions& o_;
-  Recipe recipe_ = o_.recipe;  // with the rules that sensitivity adds
+  Recipe recipe_ = o_.recipe;  // with the rules that sensitivity and budget add
   std::map<std::string, double> seconds_;
   WorkFolder work_{o_.out};
   TextWindows texts_;
   PrefixSearch prefix_;
   RoundingReports rounding_;
   Sensitivity sensitivity_;
+  WidthChoice widths_;
   std::map<std::string, nlohmann::json> learned_;  // reports by section
   std::map<std::string, std::vector<double>> learn_seconds_;
+  QuantizeResult result_;
 };
 
 }  // namespace

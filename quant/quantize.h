@@ -24,10 +24,13 @@ struct QuantizeOptions {
   int max_positions = 8192;   // longest context of the artifact, at most the model's own
   Workers workers;            // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "split",
-  // "rotate", "sensitivity", "calibrate", "learn", "round", "tune" or "freeze", in this order,
-  // those that the recipe has. May throw, to stop: what was begun is then removed, but for
+  // "rotate", "sensitivity", "widths", "calibrate", "learn", "round", "tune" or "freeze", in this
+  // order, those that the recipe has. May throw, to stop: what was begun is then removed, but for
   // `out`.work, the state of a run that learns, which goes on there when it is started again.
   std::function<void(const std::string& step, int done, int total)> progress;
+  // Whole lines for the user, by the first worker: what the run will take, before the long work,
+  // and the widths that were chosen within a budget.
+  std::function<void(const std::string& text)> say;
 };
 
 struct QuantizeResult {
@@ -37,6 +40,9 @@ struct QuantizeResult {
   int64_t size_bytes = 0;  // of the artifact's files
   int calibration_windows = 0;
   int calibration_tokens = 0;
+  double expected_seconds = 0.0;  // as said before the long work (estimate.h)
+  int64_t expected_peak_bytes = 0;
+  std::string widths;  // table of the widths chosen within the recipe's budget, if it has one
 };
 
 // The same inputs and seed give the same bytes in every file of the artifact (with the same number

@@ -14,6 +14,7 @@
 #include "io/tokenizer.h"
 #include "model/artifact.h"
 #include "quant/calibrate.h"
+#include "quant/choose_widths.h"
 #include "quant/freeze_laws.h"
 #include "quant/sample_text.h"
 #include "quant/test_models.h"
@@ -24,8 +25,11 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
+// With little text of the model's own, for a tiny model.
 Recipe recipe_of(const std::string& name) {
-  return load_recipe(source_folder() / "recipes" / (name + ".json"));
+  Recipe recipe = load_recipe(source_folder() / "recipes" / (name + ".json"));
+  if (recipe.sample) recipe.sample->tokens = 64;
+  return recipe;
 }
 
 // English text of the repository, longer than any window here.
@@ -234,6 +238,58 @@ TEST(Quantize, SensitivityWidensTheChosenLayers) {
   }
 }
 
+// What was foreseen from widths alone is the size of the file.
+TEST_P(QuantizeTest, SizeIsForeseen) {
+  for (const char* recipe : {"fast", "w8a8kv8", "rtn-w4a4"}) {
+    const TestFolder folder;
+    QuantizeOptions options = options_for(GetParam(), folder.path() / "out");
+    options.recipe = recipe_of(recipe);
+    quantize(options);
+    const auto artifact = load_artifact(options.out);
+    EXPECT_EQ(tensor_file_bytes(artifact->graph, artifact->positions),
+              static_cast<int64_t>(fs::file_size(options.out / "model.safetensors")))
+        << recipe;
+  }
+}
+
+// Half of what the widths can add, and 16 bits for the input of one of two down_proj.
+TEST_P(QuantizeTest, WidthsStayWithinTheBudget) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for(GetParam(), folder.path() / "out");
+  options.recipe = recipe_of("auto");
+  Graph graph = build_graph(load_config(options.model / "config.json"), options.recipe);
+  const int64_t smallest = smallest_bytes(options.recipe, graph, 8192);
+  const int64_t limit = smallest + 131'000 + 20'000;
+  options.recipe.budget = fmt::format("16bit<=50%,size<={}kB", limit / 1000);
+  std::vector<std::string> said;
+  options.say = [&](const std::string& text) { said.push_back(text); };
+  const QuantizeResult result = quantize(options);
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_THAT(said[0], HasSubstr("expected: about"));
+  EXPECT_EQ(said[1], result.widths);
+  EXPECT_GT(result.expected_seconds, 0.0);
+  EXPECT_GT(result.expected_peak_bytes, 0);
+  const auto bytes = static_cast<int64_t>(fs::file_size(options.out / "model.safetensors"));
+  const nlohmann::json widths = read_json(options.out / "report.json")["widths"];
+  EXPECT_EQ(widths["bytes"], bytes);
+  EXPECT_LE(bytes, limit);
+  EXPECT_GT(bytes, smallest);
+  const auto artifact = load_artifact(options.out);
+  int inputs = 0;
+  for (const auto& group : widths["groups"]) {
+    const auto name = group["name"].get<std::string>();
+    EXPECT_GT(group["divergence"].get<double>(), 0.0) << name;
+    if (!name.ends_with(".in")) continue;
+    const int site = artifact->graph.find_site(name);
+    EXPECT_EQ(bitwidth(artifact->graph.site(site).qparams.dtype), group["bits"]);
+    inputs += group["bits"] == 16 ? 1 : 0;
+  }
+  EXPECT_LE(inputs, 1);
+  const Recipe recipe = recipe_from_json(artifact->manifest["recipe"], "");
+  EXPECT_EQ(recipe.budget, options.recipe.budget);
+  EXPECT_GT(recipe.rules.size(), options.recipe.rules.size());
+}
+
 TEST(Quantize, StopLeavesNothingBehind) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
@@ -252,7 +308,6 @@ TEST(Quantize, StopLeavesNothingBehind) {
 // Stage one, rounding layer by layer, and tuning.
 Recipe learning_recipe() {
   Recipe recipe = recipe_of("fast");
-  recipe.sample.reset();
   recipe.learn.emplace();
   recipe.learn->rotations = recipe.learn->input_scales = recipe.learn->weight_scales = true;
   recipe.tune.emplace();
@@ -423,6 +478,16 @@ TEST(Quantize, BadInputsAreNamed) {
   EXPECT_THAT(error_with(wrong_width), HasSubstr("embed_tokens.weight"));
   const auto smooth_and_r1 = [](QuantizeOptions& o) { o.recipe.smooth.emplace(); };
   EXPECT_THAT(error_with(smooth_and_r1), AllOf(HasSubstr("smooth"), HasSubstr("R1")));
+  const auto small_budget = [](QuantizeOptions& o) {
+    o.recipe = recipe_of("auto");
+    o.recipe.budget = "size<=1kB";
+  };
+  EXPECT_THAT(error_with(small_budget), HasSubstr("at least size<="));
+  const auto two_choices = [](QuantizeOptions& o) {
+    o.recipe = recipe_of("auto");
+    o.recipe.sensitivity.emplace();
+  };
+  EXPECT_THAT(error_with(two_choices), AllOf(HasSubstr("sensitivity"), HasSubstr("budget")));
   const auto gptq_in_blocks = [](QuantizeOptions& o) {
     o.recipe = recipe_of("executorch-w4a16-block");
     o.recipe.gptq.emplace();

@@ -7,7 +7,9 @@
 //    "prefix": {"tokens", "outlier_bits": before, and after each token},
 //    "rounding": [{"name", "gptq_error", "error": after scales and integers were improved}],
 //    "learn", "tune": {"losses", "held_out": [...], "accepted", "largest_drift"},
-//    "sensitivity": {"ratios": by layer, "layers": those that got 16 bits} (if the recipe has it)}
+//    "sensitivity": {"ratios": by layer, "layers": those that got 16 bits} (if the recipe has it),
+//    "widths": {"smallest_bytes", "bytes", "groups": [{"name", "bits", "divergence", "bytes"}]}
+//              (if the recipe has a budget; choose_widths.h)}
 //
 // A site's min, max, mean and sigma are those of all sites tied to it; `sqnr` (dB) is that of
 // rounding the observed values to the site's own grid, the noise of earlier sites not counted.

@@ -6,9 +6,8 @@
 #include "quant/weights.h"
 
 namespace qnpu {
-namespace {
 
-torch::Tensor on_grid(const torch::Tensor& weight, const Site& site) {
+torch::Tensor rounded_weight(const torch::Tensor& weight, const Site& site) {
   const WeightRows rows{weight.data_ptr<float>(), weight.size(0), weight.size(1)};
   std::vector<float> scale = site.qparams.scale;
   if (scale.empty()) {
@@ -20,15 +19,13 @@ torch::Tensor on_grid(const torch::Tensor& weight, const Site& site) {
   return integers.to(torch::kFloat32).mul_(torch::tensor(scale).unsqueeze(1));
 }
 
-}  // namespace
-
 FloatModel with_rounded_weights(FloatModel model, const Graph& graph) {
   for (const Node& node : graph.nodes) {
     if (node.op != Op::kLinear || node.layer < 0) continue;
     const Site& site = graph.site(node.weight);
     if (site.spec.block_size != 0) continue;
     torch::Tensor& weight = model.weights.at(site.name);
-    replace(weight, on_grid(weight.contiguous(), site));
+    replace(weight, rounded_weight(weight.contiguous(), site));
   }
   return model;
 }

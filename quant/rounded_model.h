@@ -8,8 +8,11 @@
 
 namespace qnpu {
 
-// Weights of the decoder layers' linears become scale * integer, by the scales of their sites, or,
-// where there is none, by those that weight_scales chooses. Weights in blocks stay as they are.
+// A weight [N, K] as scale * integer, by the scales of its site, or, where there are none, by those
+// that weight_scales chooses.
+torch::Tensor rounded_weight(const torch::Tensor& weight, const Site& site);
+
+// Weights of the decoder layers' linears are rounded. Weights in blocks stay as they are.
 FloatModel with_rounded_weights(FloatModel model, const Graph& graph);
 
 // QParams of the activations whose scales `spec` learned, by site: inputs and outputs of the

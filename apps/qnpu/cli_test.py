@@ -23,7 +23,7 @@ SOURCE = pathlib.Path(sys.argv[2])
 MODEL = SOURCE / "testdata/models/tiny-llama"
 PREFIXED = SOURCE / "testdata/artifacts/v2-prefix-qwen3"  # 80 positions, a prefix of 2 tokens
 TEXT = SOURCE / "testdata/goldens/prose.txt"
-PROGRESS = re.compile(r"(?!qnpu:).*: [\d.]+ (s|min)|(?!qnpu:).* \d+ of \d+.*")
+PROGRESS = re.compile(r"(?!qnpu:).*: [\d.]+ (s|min)|(?!qnpu:).* \d+ of \d+.*|expected: .*")
 
 
 def run(*arguments, program=PROGRAM, **options):
@@ -94,6 +94,23 @@ class Commands(Case):
         self.assertEqual(values["size_bytes"], sum(map(len, tree(self.artifact).values())))
         self.assertGreater(values["seconds"], 0)
         self.assertGreater(values["peak_bytes"], 1 << 20)
+        self.assertGreater(values["expected_seconds"], 0)
+        self.assertGreater(values["expected_peak_bytes"], 1 << 20)
+        self.assertRegex(self.quantized.stderr, r"expected: about \d+ s and [\d.]+ GB of memory\n")
+
+    def test_widths_within_a_budget(self):
+        out = self.folder / "budget"
+        result = self.quantize(out, "--budget", "16bit<=50%,size<=400kB", recipe="auto")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertLessEqual((out / "model.safetensors").stat().st_size, 400000)
+        table = "widths within 16bit<=50%,size<=400kB: "
+        self.assertEqual(result.stderr.count(table), 2)  # when chosen, and at the end
+        inspected = self.json("inspect", out)
+        self.assertEqual(inspected["recipe"]["budget"], "16bit<=50%,size<=400kB")
+        widths = {s["name"]: s["dtype"] for s in inspected["sites"]}
+        wide = [n for n in widths if n.endswith("down_proj.in") and widths[n] == "s16"]
+        self.assertLessEqual(len(wide), 1)
+        self.assertIn("s8", [widths[n] for n in widths if n.endswith("_proj.weight")])
 
     def test_same_inputs_give_the_same_bytes(self):
         again = self.folder / "again"
@@ -453,6 +470,17 @@ class BadInput(Case):
         self.assert_refused(self.quantize(self.artifact, recipe="w8a8kv9"), "mean 'w8a8kv8'")
         broken = self.write("broken.json", "{")
         self.assert_refused(self.quantize(self.artifact, recipe=broken), "broken.json")
+
+    def test_budgets(self):
+        def with_budget(budget, recipe="auto"):
+            return self.quantize(self.artifact, "--budget", budget, recipe=recipe)
+        self.assert_refused(with_budget("90MB"), "'90MB'", '"16bit<=10%,size<=90MB"')
+        self.assert_refused(with_budget(""), '"16bit<=10%,size<=90MB"')
+        self.assert_refused(with_budget("size<=90MB", recipe="fast"), "'fast'", "--recipe auto")
+        refused = with_budget("size<=1kB")
+        self.assert_refused(refused, "at least size<=")
+        least = refused.stderr.split("at least ")[1].strip()
+        self.assertRegex(least, r"^size<=\d+kB$")
 
     def test_folders(self):
         self.assert_refused(self.quantize(self.artifact, model=self.folder / "none"), "none")

@@ -83,6 +83,7 @@ QuantizeSummary quantize_with(Processes& others, const QuantizeArguments& argume
   QuantizeOptions options;
   options.model = arguments.model;
   options.recipe = load_recipe(arguments.recipe);
+  if (!arguments.budget.empty()) options.recipe.budget = arguments.budget;
   options.calibration = arguments.calibration;
   options.samples = arguments.samples;
   options.length = arguments.length;
@@ -97,9 +98,19 @@ QuantizeSummary quantize_with(Processes& others, const QuantizeArguments& argume
       check_interrupted();
     }
   };
+  options.say = [&](const std::string& text) { progress.say(text); };
   const QuantizeResult result = quantize(options);
-  return {result.seconds,    result.learn_seconds,      result.peak_bytes,
-          result.size_bytes, result.calibration_tokens, options.workers.first()};
+  QuantizeSummary summary;
+  summary.seconds = result.seconds;
+  summary.learn_seconds = result.learn_seconds;
+  summary.peak_bytes = result.peak_bytes;
+  summary.size_bytes = result.size_bytes;
+  summary.calibration_tokens = result.calibration_tokens;
+  summary.expected_seconds = result.expected_seconds;
+  summary.expected_peak_bytes = result.expected_peak_bytes;
+  summary.widths = result.widths;
+  summary.first = options.workers.first();
+  return summary;
 }
 
 }  // namespace

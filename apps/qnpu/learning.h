@@ -19,6 +19,7 @@ void need_learning_program();
 struct QuantizeArguments {
   std::filesystem::path model;
   std::filesystem::path recipe;
+  std::string budget;                              // instead of the recipe's; empty: the recipe's
   std::vector<std::filesystem::path> calibration;  // none: sampled from the model
   std::filesystem::path out;
   int samples = 16;
@@ -34,7 +35,10 @@ struct QuantizeSummary {
   int64_t peak_bytes = 0;  // largest resident memory of the process
   int64_t size_bytes = 0;  // of the artifact's files
   int64_t calibration_tokens = 0;
-  bool first = true;  // of several processes: the others wrote nothing and say nothing
+  double expected_seconds = 0.0;  // what the run said before it began
+  int64_t expected_peak_bytes = 0;
+  std::string widths;  // table of those chosen within a budget
+  bool first = true;   // of several processes: the others wrote nothing and say nothing
 };
 
 QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress& progress);

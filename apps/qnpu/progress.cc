@@ -55,6 +55,12 @@ void Progress::update(const std::string& step, int64_t done, int64_t total) {
   draw();
 }
 
+void Progress::say(const std::string& text) {
+  if (!step_.empty() && done_ == total_) end_step();
+  fmt::print(stderr, "{}{}", terminal_ ? "\r\033[K" : "", text);
+  std::fflush(stderr);
+}
+
 void Progress::draw() const {
   const double share = total_ > 0 ? std::min(1.0, static_cast<double>(done_) / total_) : 0.0;
   const double elapsed = seconds();

@@ -17,6 +17,7 @@ class Progress {
 
   // `done` of `total` units of `step`; another step's name ends the one before. Throws Interrupted.
   void update(const std::string& step, int64_t done, int64_t total);
+  void say(const std::string& text);  // whole lines, between those of progress
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -6,6 +6,8 @@
 #include "apps/qnpu/learning.h"
 #include "apps/qnpu/program.h"
 #include "base/status.h"
+#include "model/budget.h"
+#include "model/recipe.h"
 
 namespace qnpu {
 namespace {
@@ -13,8 +15,20 @@ namespace {
 struct Options {
   QuantizeArguments arguments;
   std::string recipe;
+  CLI::Option* budget = nullptr;  // was it given?
   bool json = false;
 };
+
+// What is wrong with a budget shows before anything is read.
+void check_budget(const Options& options) {
+  parse_budget(options.arguments.budget);
+  if (load_recipe(find_recipe(options.recipe)).budget.empty()) {
+    fail(
+        "the recipe '{}' fixes its widths, so there is nothing for --budget to choose; use "
+        "--recipe auto, or a recipe with a \"budget\" of its own",
+        options.recipe);
+  }
+}
 
 // Before an hour of work: does the output have a place? An existing folder is replaced only if it
 // is an artifact, so that a slip in --out can cost nothing else.
@@ -32,6 +46,7 @@ void check_out(const std::filesystem::path& out) {
 void run(const Options& options) {
   QuantizeArguments arguments = options.arguments;
   arguments.recipe = find_recipe(options.recipe);
+  if (options.budget->count() > 0) check_budget(options);
   check_out(arguments.out);
   QuantizeSummary summary;
   {
@@ -40,12 +55,15 @@ void run(const Options& options) {
   }
   if (!summary.first) return;
   const double seconds = summary.seconds["total"];
+  fmt::print(stderr, "{}", summary.widths);
   fmt::print(stderr, "{}: {}, quantized in {:.1f} s with {} of memory\n", arguments.out.string(),
              format_bytes(summary.size_bytes), seconds, format_bytes(summary.peak_bytes));
   if (!options.json) return;
   print_json({{"out", arguments.out.string()},
               {"seconds", seconds},
+              {"expected_seconds", summary.expected_seconds},
               {"peak_bytes", summary.peak_bytes},
+              {"expected_peak_bytes", summary.expected_peak_bytes},
               {"size_bytes", summary.size_bytes},
               {"calibration_tokens", summary.calibration_tokens},
               {"step_seconds", summary.seconds},
@@ -60,6 +78,9 @@ void add_quantize_command(CLI::App& app) {
   QuantizeArguments& arguments = options->arguments;
   command->add_option("--model", arguments.model, "Hugging Face checkpoint folder")->required();
   command->add_option("--recipe", options->recipe, "Name of a recipe, or a .json file")->required();
+  options->budget =
+      command->add_option("--budget", arguments.budget,
+                          "Widths are chosen within it (--recipe auto): \"16bit<=10%,size<=90MB\"");
   command->add_option("--out", arguments.out, "Folder of the artifact")->required();
   command->add_option("--calib", arguments.calibration,
                       "UTF-8 texts to calibrate with (default: sampled from the model)");
