@@ -14,6 +14,20 @@ constexpr size_t kMostTried = 8;     // tokens
 constexpr size_t kStarts = 24;       // frequent tokens that a text may begin with ...
 constexpr size_t kStartLength = 16;  // ... each followed by some text, up to this length
 constexpr double kWorthIt = 0.95;    // of the bits before
+constexpr double kAsGood = 1.05;     // of the fewest bits
+
+// Windows of one length, next to each other, as one batch [B, T] each.
+std::vector<torch::Tensor> batches(const std::vector<Window>& windows) {
+  std::vector<torch::Tensor> all;
+  for (size_t begin = 0, end = 0; begin < windows.size(); begin = end) {
+    std::vector<torch::Tensor> rows;
+    for (; end < windows.size() && windows[end].size() == windows[begin].size(); ++end) {
+      rows.push_back(torch::tensor(windows[end]).to(torch::kInt64));
+    }
+    all.push_back(torch::stack(rows));
+  }
+  return all;
+}
 
 // Per layer, the largest magnitude of down_proj's input of each token of all windows: [tokens].
 std::vector<torch::Tensor> token_maxima(const FloatModel& model, const Graph& graph,
@@ -24,12 +38,15 @@ std::vector<torch::Tensor> token_maxima(const FloatModel& model, const Graph& gr
   }
   const SiteHook hook = [&](int site, const torch::Tensor& value) {
     const auto found = seen.find(site);
-    if (found != seen.end()) found->second.push_back(value.squeeze(0).abs().amax(-1));
+    if (found != seen.end()) found->second.push_back(value.abs().amax(-1).flatten());
     return value;
   };
   Simulator simulator(model, graph);
   simulator.use_fast_products();
-  read_windows(simulator, windows, hook, /*with_logits=*/false, {});
+  for (const torch::Tensor& tokens : batches(windows)) {
+    simulator.reset();
+    simulator.forward(tokens, hook);
+  }
   std::vector<torch::Tensor> maxima;
   for (const auto& [site, parts] : seen) maxima.push_back(torch::cat(parts));
   return maxima;
@@ -96,6 +113,48 @@ std::vector<Window> with_starts(std::vector<Window> windows) {
   return windows;
 }
 
+// Of what comes next, behind every token in the second half of each window: [tokens, V].
+torch::Tensor log_probabilities(const FloatModel& model, const Graph& graph,
+                                const std::vector<Window>& windows) {
+  Simulator simulator(model, graph);
+  simulator.use_fast_products();
+  std::vector<torch::Tensor> all;
+  for (const torch::Tensor& tokens : batches(windows)) {
+    simulator.reset();
+    const torch::Tensor hidden = simulator.forward(tokens);  // [B, T, D]
+    const torch::Tensor rows = hidden.slice(1, hidden.size(1) / 2).flatten(0, 1);
+    all.push_back(torch::log_softmax(simulator.logits(rows), -1));
+  }
+  return torch::cat(all);
+}
+
+struct Candidate {
+  Prefix prefix;
+  double bits = 0.0;
+};
+
+// Several tokens may take the outliers away equally well: of those as good as the best, the one
+// with which the float model still says what it says without.
+Candidate most_faithful(const std::vector<Candidate>& candidates, FloatModel model,
+                        const Graph& graph, const std::vector<Window>& texts) {
+  const auto fewer = [](const Candidate& a, const Candidate& b) { return a.bits < b.bits; };
+  const double fewest = std::min_element(candidates.begin(), candidates.end(), fewer)->bits;
+  model.prefix = {};
+  const torch::Tensor wanted = log_probabilities(model, graph, texts);
+  const Candidate* best = nullptr;
+  double least = INFINITY;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.bits > fewest * kAsGood) continue;
+    model.prefix = candidate.prefix;
+    const torch::Tensor change = wanted - log_probabilities(model, graph, texts);
+    const double divergence = (wanted.exp() * change).sum(-1).mean().item<double>();
+    if (best != nullptr && divergence >= least) continue;
+    best = &candidate;
+    least = divergence;
+  }
+  return *best;
+}
+
 }  // namespace
 
 double outlier_bits(const FloatModel& model, const Graph& graph,
@@ -116,23 +175,19 @@ PrefixSearch find_prefix(const FloatModel& model, const Graph& graph,
     std::vector<int> candidates = first;
     for (int token : outlier_tokens(maxima, windows)) candidates.push_back(token);
     candidates.resize(std::min(candidates.size(), kMostTried));
-    Prefix best;
-    double least = search.bits.back() * kWorthIt;
+    std::vector<Candidate> worth;
     for (size_t i = 0; i < candidates.size(); ++i) {
       std::vector<int> tokens = search.prefix.tokens;
       tokens.push_back(candidates[i]);
       tried.prefix = compute_prefix(model, graph, tokens);
       const double bits = outlier_bits(tried, graph, windows);
-      if (bits < least) {
-        least = bits;
-        best = tried.prefix;
-      }
+      if (bits < search.bits.back() * kWorthIt) worth.push_back({tried.prefix, bits});
       if (progress) progress((length - 1) * static_cast<int>(kMostTried) + i + 1, total);
     }
-    if (best.tokens.empty()) break;
-    search.prefix = best;
-    search.bits.push_back(least);
-    tried.prefix = best;
+    if (worth.empty()) break;
+    const Candidate best = most_faithful(worth, tried, graph, texts);
+    search.prefix = tried.prefix = best.prefix;
+    search.bits.push_back(best.bits);
     if (length < spec.max_tokens) maxima = token_maxima(tried, graph, windows);
   }
   return search;

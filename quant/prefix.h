@@ -27,9 +27,10 @@ struct PrefixSearch {
 };
 
 // Adds the token that lowers outlier_bits most, one after the other, up to spec.max_tokens; a token
-// that lowers it by less than 5 % is not taken. Tried are `first` (what a sequence may begin with
-// anyway) and the tokens of the texts where outliers are, on the texts and on short windows that
-// begin with each of their most frequent tokens.
+// that lowers it by less than 5 % is not taken, and of those that are within 5 % of the best, the
+// one is with the least KL divergence from the model without a prefix. Tried are `first` (what a
+// sequence may begin with anyway) and the tokens of the texts where outliers are, on the texts and
+// on short windows that begin with each of their most frequent tokens.
 PrefixSearch find_prefix(const FloatModel& model, const Graph& graph,
                          const std::vector<Window>& texts, const std::vector<int>& first,
                          const PrefixSpec& spec, const WindowProgress& progress);

@@ -46,10 +46,10 @@ constexpr const char* kTokenizerFiles[] = {"tokenizer.json",         "tokenizer_
                                            "chat_template.jinja",    "special_tokens_map.json"};
 constexpr char kSampledText[] = "calibration.txt";
 
-// Where neither a text nor the recipe says more; and of one sequence: reading many short ones
-// together costs what one long one does.
+// Where neither a text nor the recipe says more; and of one sequence: all are written together, and
+// the shorter they are, the less each new token has to look back at.
 constexpr int kSampledTokens = 8192;
-constexpr int kSequenceTokens = 256;
+constexpr int kSequenceTokens = 128;
 
 // Ranges need less text than rounding does, and looking at every value costs more than computing
 // it.

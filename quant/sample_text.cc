@@ -82,14 +82,17 @@ std::string sample_text(const FloatModel& model, const Graph& graph, const Token
   std::vector<int64_t> last(batch);
   for (int64_t& id : last) id = first_token(tokenizer, ordinary, random);
   std::vector<std::vector<int>> sequences(batch);
+  std::vector<double> uniform(batch);
   Simulator simulator(model, graph);
   for (int step = 0; step < options.tokens; ++step) {
     const torch::Tensor hidden =
         simulator.forward(torch::tensor(last, torch::kInt64).unsqueeze(1));         // [B, 1, D]
     const torch::Tensor logits = simulator.logits(hidden.squeeze(1)).contiguous();  // [B, V]
+    for (double& u : uniform) u = random.uniform();
+#pragma omp parallel for
     for (size_t b = 0; b < batch; ++b) {
       const float* row = logits.data_ptr<float>() + static_cast<int64_t>(b) * logits.size(1);
-      last[b] = sample_token(row, ordinary, options.top_k, options.top_p, random.uniform());
+      last[b] = sample_token(row, ordinary, options.top_k, options.top_p, uniform[b]);
       sequences[b].push_back(static_cast<int>(last[b]));
     }
     if (options.progress) options.progress(step + 1, options.tokens);
