@@ -83,8 +83,8 @@ class Learner {
       if ((step + 1) % o_.checkpoint_every == 0) save(step + 1);
       if (o_.progress) o_.progress(step + 1, spec_.steps, report_.losses.back());
     }
-    judge(start);
     report_.largest_drift = parameters_.largest_drift();
+    judge(start);
     parameters_.finish();
     return std::move(report_);
   }

@@ -51,9 +51,9 @@ struct LearnReport {
 nlohmann::json to_json(const LearnReport& report);
 
 // `student`: norms folded; its weight sites in `graph` hold the scales to begin with, or none
-// (weight_scales chooses), its activation sites hold QParams. With spec.rotations it is not rotated
-// yet, while the QParams are those of a model rotated by options.rotations; otherwise it is in its
-// final basis. `teacher` is the float model in any basis.
+// (weight_scales chooses, by rotated weights), its activation sites hold QParams. With
+// spec.rotations it is not rotated yet, while the QParams are those of a model rotated by
+// options.rotations; otherwise it is in its final basis. `teacher` is the float model in any basis.
 //
 // Afterwards student.weights are the learned weights before rounding, rotated, and the sites'
 // scales the learned ones: freeze() rounds by them.

@@ -1,7 +1,5 @@
 #include "quant/learn/rotation_learner.h"
 
-#include <algorithm>
-
 #include "base/status.h"
 #include "quant/learn/cayley.h"
 
@@ -114,7 +112,7 @@ void RotationLearner::step(double rate, double decay) {
         leaf.grad().defined() ? leaf.grad().to(torch::kFloat64) : torch::zeros_like(r);
     cayley_step(r, momentum_[next++], gradient, rate, decay);
     const double drift = orthogonality_error(r);
-    largest_drift_ = std::max(largest_drift_, drift);
+    largest_drift_.clamp_min_(drift);
     if (drift > kDrift) r = orthogonalised(r);
   };
   if (rotations_.r1.defined()) turn(rotations_.r1, network_.r1);
@@ -138,6 +136,7 @@ std::vector<std::pair<std::string, Tensor>> RotationLearner::state() const {
   for (size_t i = 0; i < momentum_.size(); ++i) {
     all.emplace_back(fmt::format("rotation_momentum.{}", i), momentum_[i]);
   }
+  all.emplace_back("largest_drift", largest_drift_);
   return all;
 }
 

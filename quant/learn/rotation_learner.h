@@ -48,7 +48,8 @@ class RotationLearner {
   // Orthogonal to machine precision.
   Rotations result() const;
 
-  double largest_drift() const { return largest_drift_; }  // max |R'R - I| before it was repaired
+  // max |R'R - I| before it was repaired
+  double largest_drift() const { return largest_drift_.item<double>(); }
   std::vector<std::pair<std::string, torch::Tensor>> state() const;
   void restored();  // after the tensors of state() were overwritten
 
@@ -70,7 +71,7 @@ class RotationLearner {
   Network& network_;
   Rotations rotations_;                  // fp64
   std::vector<torch::Tensor> momentum_;  // of R1 if there is one, then R2s
-  double largest_drift_ = 0.0;
+  torch::Tensor largest_drift_ = torch::zeros({1}, torch::kFloat64);
 };
 
 }  // namespace qnpu
