@@ -110,6 +110,7 @@ class Quantizer {
     if (!o_.calibration.empty()) read_texts(tokenizer);
     FloatModel model = load();
     fold_norms(model);
+    return_free_memory();
     if (o_.calibration.empty()) write_text(model, graph, tokenizer, folder);
     const FloatModel teacher = learns() ? model : FloatModel{};  // shares its tensors for now
     if (recipe_.prefix) find_prefix_of(model, graph, tokenizer);
