@@ -86,9 +86,11 @@ TEST(FloatModel, WrongShape) {
 
 TEST(FloatModel, NanAndInfinity) {
   for (const uint16_t bad : {0x7e00, 0x7c00, 0xfc00}) {  // fp16: NaN, infinity, -infinity
-    const std::string error =
-        error_after([&](Tensors& t) { std::memcpy(&t[kDown].data[100], &bad, sizeof(bad)); });
-    EXPECT_THAT(error, AllOf(HasSubstr(kDownSite), HasSubstr("NaN or an infinity")));
+    for (const int element : {0, 50, 64 * 128 - 1}) {
+      const std::string error = error_after(
+          [&](Tensors& t) { std::memcpy(&t[kDown].data[2 * element], &bad, sizeof(bad)); });
+      EXPECT_THAT(error, AllOf(HasSubstr(kDownSite), HasSubstr("NaN or an infinity")));
+    }
   }
 }
 

@@ -185,9 +185,9 @@ class Estimator {
     return work;
   }
 
-  // Sequences of 128 tokens, a token of each at a time.
+  // Sequences of 256 tokens, a token of each at a time.
   Work sampling() const {
-    const double steps = 128, sequences = load_.sampled_tokens / steps;
+    const double steps = 256, sequences = load_.sampled_tokens / steps;
     return {.fp32 = 2.0 * (s_.linear + s_.head) * steps * sequences,
             .values = (s_.linear + s_.head + sequences * s_.vocab) * steps,
             .calls = s_.nodes * steps};

@@ -47,7 +47,7 @@ TEST(Estimate, KnownFiguresWithinAThird) {
   EXPECT_NEAR(fast.total / 287, 1.0, 0.2);
   EXPECT_NEAR(static_cast<double>(fast.peak_bytes) / 2.91e9, 1.0, 0.2);
   const Estimate tuned = estimate(recipe_of("default"), load);
-  EXPECT_NEAR(tuned.total / (287 + 100 * 14), 1.0, 0.25);
+  EXPECT_NEAR(tuned.total / (287 + 80 * 14), 1.0, 0.25);
   EXPECT_NEAR(static_cast<double>(tuned.peak_bytes) / 4.34e9, 1.0, 0.2);
   const Estimate half = estimate(recipe_of("fast"), {.windows = 32, .length = 512});
   EXPECT_NEAR(static_cast<double>(half.peak_bytes) / 2.27e9, 1.0, 0.2);

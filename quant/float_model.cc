@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -75,10 +74,11 @@ torch::Tensor load_tensor(const Checkpoint& checkpoint, const Expected& expected
     fail("Tensor {} of {} has the shape [{}], but config.json makes it [{}].", expected.name, path,
          fmt::join(view.shape, ", "), fmt::join(expected.shape, ", "));
   }
-  torch::Tensor stored = torch::empty(view.shape, float_type(expected.name, view, path));
-  std::memcpy(stored.data_ptr(), view.data, view.bytes);
-  torch::Tensor tensor = stored.to(torch::kFloat32);
-  if (!torch::isfinite(tensor).all().item<bool>()) {
+  const torch::Tensor stored = torch::from_blob(const_cast<std::byte*>(view.data), view.shape,
+                                                float_type(expected.name, view, path));
+  torch::Tensor tensor = stored.to(torch::kFloat32, /*non_blocking=*/false, /*copy=*/true);
+  const auto [low, high] = torch::aminmax(tensor);  // NaN if one is
+  if (!std::isfinite(low.item<float>()) || !std::isfinite(high.item<float>())) {
     fail("Tensor {} of {} holds a NaN or an infinity: the checkpoint is damaged.", expected.name,
          path);
   }

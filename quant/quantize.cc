@@ -46,10 +46,9 @@ constexpr const char* kTokenizerFiles[] = {"tokenizer.json",         "tokenizer_
                                            "chat_template.jinja",    "special_tokens_map.json"};
 constexpr char kSampledText[] = "calibration.txt";
 
-// Where neither a text nor the recipe says more; and of one sequence: all are written together, and
-// the shorter they are, the less each new token has to look back at.
+// Where neither a text nor the recipe says more; and of one sequence: all are written together.
 constexpr int kSampledTokens = 8192;
-constexpr int kSequenceTokens = 128;
+constexpr int kSequenceTokens = 256;
 
 // Ranges need less text than rounding does, and looking at every value costs more than computing
 // it.
@@ -116,6 +115,7 @@ class Quantizer {
     announce(graph);
     FloatModel model = load();
     fold_norms(model);
+    return_free_memory();
     if (texts.empty() || recipe_.sample) {
       texts.push_back({kSampledText, write_text(model, graph, tokenizer, folder)});
       use_texts(tokenizer, texts);
