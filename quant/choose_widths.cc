@@ -126,10 +126,12 @@ int64_t smallest_bytes(const Recipe& recipe, const Graph& graph, int positions) 
   const int64_t smallest = tensor_file_bytes(graph, positions);
   const Budget budget = parse_budget(recipe.budget);
   if (budget.bytes != 0 && smallest > budget.bytes) {
+    const bool will_grow = recipe.split && graph.config.intermediate_sizes.empty();
     fail(
         "the budget allows {} of weights and tables, but with every width at its smallest they "
-        "have {}: give at least size<={}",
-        budget_size(budget.bytes), budget_size(smallest), budget_size(smallest));
+        "have {}: give at least size<={}{}",
+        budget_size(budget.bytes), budget_size(smallest), budget_size(smallest),
+        will_grow ? ", and a little more for channels that will be split" : "");
   }
   return smallest;
 }

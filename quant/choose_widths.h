@@ -40,7 +40,8 @@ struct WidthChoice {
   int64_t bytes = 0;           // as chosen
 };
 
-// Bytes of model.safetensors if nothing is widened. Error: more than the recipe's budget allows.
+// Bytes of model.safetensors if nothing is widened. Error: more than the recipe's budget allows. A
+// graph whose channels will yet be split gives a lower bound.
 int64_t smallest_bytes(const Recipe& recipe, const Graph& graph, int positions);
 
 // Groups of the weights that are 4-bit in `graph` (those in blocks aside), and of the 8-bit inputs

@@ -246,13 +246,14 @@ class Estimator {
   // ---- memory, in bytes ----
 
   double peak() const {
-    constexpr double kProgram = 0.55e9;  // libraries, texts, one window's values, holes in the heap
-    double most = 16.0 * s_.head;        // the embedding, being rotated in fp64
+    constexpr double kProgram = 0.23e9;           // libraries, tokenizer, texts
+    const double logits = 12.0 * 256 * s_.vocab;  // of a chunk of tokens, three times
+    double most = 16.0 * s_.head;                 // the embedding, being rotated in fp64
     if (recipe_.gptq) most = std::max(most, rounding_bytes(*recipe_.gptq));
     for (const auto& spec : {recipe_.learn, recipe_.tune}) {
       if (spec) most = std::max(most, learning_bytes(*spec));
     }
-    return kProgram + 4.0 * weights() + most;
+    return kProgram + logits + 4.0 * weights() + most;
   }
 
   double rounding_bytes(const GptqSpec& spec) const {
@@ -272,7 +273,7 @@ class Estimator {
         std::min<double>(std::max(spec.length, 2048), double{1.0} * spec.sequences * spec.length);
     const double values = 4.0 * s_.layers * s_.hidden + 12.0 * s_.values / s_.layers;
     return 4.0 * weights() + networks + (gradients ? 8.0 : 0.0) * s_.linear + moved +
-           values * tokens + 12.0 * 256.0 * s_.vocab;
+           values * tokens;
   }
 
   const Shapes s_;

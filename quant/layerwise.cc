@@ -15,6 +15,7 @@
 namespace qnpu {
 namespace {
 
+constexpr int64_t kMostRows = 16384;  // of weights that are rounded at once: a head has far more
 constexpr double kOutstanding = 8.0;  // times the median norm: tokens beyond count less
 
 // Linears that read one input, next to each other in the node list.
@@ -43,13 +44,13 @@ int residual_of(const Graph& graph, const Node& linear) {
   return -1;
 }
 
-// In the order of the nodes: q, k, v; o; gate, up; down of each layer.
+// In the order of the nodes: q, k, v; o; gate, up; down of each layer; the head.
 std::vector<Group> find_groups(const Graph& graph) {
   std::vector<Group> groups;
   std::map<int, size_t> by_input;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
-    if (node.op != Op::kLinear || node.layer < 0) continue;
+    if (!rounded_layerwise(graph, node)) continue;
     const auto [found, is_new] = by_input.try_emplace(node.in[0], groups.size());
     if (is_new) groups.push_back({{}, static_cast<int>(i), node.in[0], residual_of(graph, node)});
     groups[found->second].linears.push_back(&node);
@@ -183,7 +184,7 @@ class Rounder {
     }
   }
 
-  // The weights that would serve best if they needed no rounding.
+  // The weights [N, K] that would serve best if they needed no rounding.
   torch::Tensor target(const torch::Tensor& weight, const Group& group,
                        const Moments& moments) const {
     if (!moments.difference.defined()) return weight;
@@ -197,26 +198,45 @@ class Rounder {
     return weight + change.t().to(torch::kFloat32).contiguous();
   }
 
+  // Rows are independent of each other.
   void round(const Node& node, const Group& group, const Moments& moments) {
     Site& site = graph_.sites[static_cast<size_t>(node.weight)];
     torch::Tensor& weight = model_.weights.at(site.name);
+    std::vector<torch::Tensor> parts;
+    RoundingReport report;
+    site.qparams.scale.clear();
+    const int64_t most = group.residual < 0 ? kMostRows : site.rows;  // its moments have all rows
+    for (int64_t row = 0; row < site.rows; row += most) {
+      const int64_t count = std::min(most, site.rows - row);
+      const torch::Tensor wished = target(weight.narrow(0, row, count), group, moments);
+      const GptqResult result = round_rows(node, wished.contiguous(), moments);
+      parts.push_back(inside_bins(wished, result));
+      site.qparams.scale.insert(site.qparams.scale.end(), result.scale.begin(), result.scale.end());
+      const double share = static_cast<double>(count) / site.rows;
+      report.gptq_error += share * result.gptq_error;
+      report.error += share * result.error;
+    }
+    replace(weight, parts.size() == 1 ? parts.front() : torch::cat(parts));
+    reports_[site.name] = report;
+  }
+
+  GptqResult round_rows(const Node& node, const torch::Tensor& wished,
+                        const Moments& moments) const {
+    const Site& site = graph_.site(node.weight);
     const double x_scale = scale_of(graph_, node.in[0]);
     const double y_scale = scale_of(graph_, node.out);
     GptqProblem problem;
-    problem.weight = target(weight, group, moments);
+    problem.weight = wished;
     problem.hessian = moments.hessian;
     problem.bits = site.spec.bitwidth;
     problem.damping = spec_.damping;
     problem.order = spec_.order;
     problem.snap = [=](float scale) { return snap_scale(scale, x_scale, y_scale); };
-    std::vector<float> scale(static_cast<size_t>(site.rows));
-    weight_scales({problem.weight.data_ptr<float>(), site.rows, site.cols}, site.spec, site.rotated,
-                  scale.data());
+    std::vector<float> scale(static_cast<size_t>(wished.size(0)));
+    weight_scales({wished.data_ptr<float>(), wished.size(0), wished.size(1)}, site.spec,
+                  site.rotated, scale.data());
     for (float& s : scale) s = problem.snap(s);
-    const GptqResult result = gptq(problem, std::move(scale));
-    replace(weight, inside_bins(problem.weight, result));
-    site.qparams.scale = result.scale;
-    reports_[site.name] = {result.gptq_error, result.error};
+    return gptq(problem, std::move(scale));
   }
 
   // The wished weights, moved no further than needed to round to the integers chosen.
@@ -236,6 +256,11 @@ class Rounder {
 };
 
 }  // namespace
+
+bool rounded_layerwise(const Graph& graph, const Node& node) {
+  return node.op == Op::kLinear &&
+         (node.layer >= 0 || graph.site(node.weight).qparams.dtype == DType::kS4);
+}
 
 RoundingReports round_layerwise(FloatModel& model, Graph& graph, const std::vector<Window>& windows,
                                 const GptqSpec& spec,

@@ -30,10 +30,13 @@ struct RoundingReport {
 };
 using RoundingReports = std::map<std::string, RoundingReport>;  // by name of the weight's site
 
-// `graph` holds the activations' QParams. Weights of the decoder layers are replaced by ones that
-// round to the integers chosen (inside their bins), and their sites get the scales. The head is
-// left alone. `progress` is called after each layer and may throw to stop. Workers share the
-// windows; each rounds all weights by the sums over all windows.
+// Is a node rounded here? The linears of the decoder layers are, and a head of 4 bits.
+bool rounded_layerwise(const Graph& graph, const Node& node);
+
+// `graph` holds the activations' QParams. Weights of those linears are replaced by ones that round
+// to the integers chosen (inside their bins), and their sites get the scales. `progress` is called
+// after each input and may throw to stop. Workers share the windows; each rounds all weights by the
+// sums over all windows.
 RoundingReports round_layerwise(FloatModel& model, Graph& graph, const std::vector<Window>& windows,
                                 const GptqSpec& spec,
                                 const std::function<void(int done, int total)>& progress,

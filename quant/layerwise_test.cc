@@ -37,18 +37,24 @@ class LayerwiseTest : public testing::TestWithParam<std::string> {
   LayerwiseTest() : model_(load_float_model(tiny_model_folder(GetParam()))) {
     fold_norms(model_);
     windows_ = some_windows(model_.config.vocab_size);
-    graph_ = build_graph(model_.config, load_recipe(source_folder() / "recipes/w4a8kv8.json"));
-    assign_ranges(graph_, calibrate(model_, graph_, windows_, {}));
+    graph_ = graph_of("w4a8kv8");
     tokens_ = torch::tensor(std::vector<int64_t>(windows_[0].begin(), windows_[0].end()));
     Simulator simulator(model_, graph_);
     original_ = all_logits(simulator, tokens_);
+  }
+
+  Graph graph_of(const std::string& recipe) const {
+    const auto path = source_folder() / "recipes" / (recipe + ".json");
+    Graph graph = build_graph(model_.config, load_recipe(path));
+    assign_ranges(graph, calibrate(model_, graph, windows_, {}));
+    return graph;
   }
 
   // Squared error of the logits, activations rounded too, of weights rounded by the sites' scales.
   double error(const FloatModel& model, const Graph& graph) const {
     Simulator simulator(model, graph);
     for (const Node& node : graph.nodes) {
-      if (node.op != Op::kLinear || node.layer < 0) continue;
+      if (!rounded_layerwise(graph, node)) continue;
       const Site& site = graph.site(node.weight);
       const torch::Tensor& weight = model.weights.at(site.name);
       std::vector<float> scale = site.qparams.scale;
@@ -81,6 +87,23 @@ TEST_P(LayerwiseTest, IsNearerThanNearest) {
     for (const auto& [name, report] : reports) EXPECT_LE(report.error, report.gptq_error) << name;
     EXPECT_LT(error(model, graph), nearest) << "feedback " << feedback;
   }
+}
+
+// Of what reaches the head, the 4-bit head's share of the error alone falls too.
+TEST_P(LayerwiseTest, RoundsAFourBitHead) {
+  const Graph narrow = graph_of("auto");
+  FloatModel model = model_;
+  Graph graph = narrow;
+  const RoundingReports reports = round_layerwise(model, graph, windows_, {}, {});
+  EXPECT_EQ(reports.size(), static_cast<size_t>(7 * model.config.num_layers + 1));
+  EXPECT_LE(reports.at("lm_head.weight").error, reports.at("lm_head.weight").gptq_error);
+  const int head = graph.find_site("lm_head.weight");
+  EXPECT_EQ(graph.site(head).qparams.scale.size(), static_cast<size_t>(model.config.vocab_size));
+  Graph nearest = graph;  // the same layers under a head that is rounded to nearest
+  nearest.sites[static_cast<size_t>(head)].qparams.scale.clear();
+  FloatModel plain = model;
+  plain.weights.at("lm_head.weight") = model_.weights.at("lm_head.weight");
+  EXPECT_LT(error(model, graph), error(plain, nearest));
 }
 
 // Weights stay inside the bins of their integers, so that rounding to nearest finds them again.

@@ -9,11 +9,10 @@ namespace {
 
 using torch::Tensor;
 
-// Of the decoder layers' linears.
 std::vector<int> rounded_sites(const Graph& graph) {
   std::vector<int> sites;
   for (const Node& node : graph.nodes) {
-    if (node.op == Op::kLinear && node.layer >= 0) sites.push_back(node.weight);
+    if (rounded_layerwise(graph, node)) sites.push_back(node.weight);
   }
   return sites;
 }
