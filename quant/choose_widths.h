@@ -25,8 +25,8 @@
 namespace qnpu {
 
 struct WidthGroup {
-  std::string name;  // of the input without ".in"; or of down_proj's input itself
-  int layer = -1;    // -1: the head
+  std::string name = {};  // of the input without ".in"; or of down_proj's input itself
+  int layer = -1;         // -1: the head
   std::vector<std::string> sites = {};  // that get a rule if the group is widened
   int wide_bits = 8;                    // 8 for weights, else 16; the narrow width is half of it
   int64_t bytes = 0;                    // that the larger width adds to the artifact

@@ -111,8 +111,10 @@ TEST_P(ChooseWidthsTest, GroupsAreWhatReadsOneInput) {
               ElementsAre("layers.0.self_attn.q_proj.weight", "layers.0.self_attn.k_proj.weight",
                           "layers.0.self_attn.v_proj.weight"));
   EXPECT_EQ(groups.back().name, "lm_head");
-  EXPECT_EQ(groups.back().bytes, model_.weights.at("lm_head.weight").numel() / 2);
-  EXPECT_EQ(groups[4].bytes, (65536 - 256) * 2);  // SiLU's table
+  // Tensors begin at multiples of 64 bytes, and so the file's header may grow or shrink by some.
+  const auto gap = 128.0;
+  EXPECT_NEAR(groups.back().bytes, model_.weights.at("lm_head.weight").numel() / 2, gap);
+  EXPECT_NEAR(groups[4].bytes, (65536 - 256) * 2, gap);  // SiLU's table
   EXPECT_EQ(width_groups(automatic("16bit<=0%"), graph_).size(), 4 * layers + 1);
 }
 
