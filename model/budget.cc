@@ -59,7 +59,7 @@ Budget parse_budget(const std::string& text) {
   std::map<std::string, int> kinds;
   const std::string terms = without_spaces(text) + ",";
   size_t begin = 0;
-  for (size_t end; (end = terms.find(',', begin)) != std::string::npos; begin = end + 1) {
+  for (size_t end = 0; (end = terms.find(',', begin)) != std::string::npos; begin = end + 1) {
     const std::string term = terms.substr(begin, end - begin);
     if (!read_term(term, text, budget)) {
       refuse(text,
