@@ -1,12 +1,11 @@
 // The largest magnitude of each channel of some sites, in one pass over windows of text.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <map>
 #include <vector>
 
 #include "quant/calibrate.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -1,7 +1,5 @@
 #include "quant/estimate.h"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -11,6 +9,7 @@
 #include "base/status.h"
 #include "model/budget.h"
 #include "quant/matmul.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 namespace {

@@ -3,8 +3,6 @@
 // quantization.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -13,6 +11,7 @@
 
 #include "model/config.h"
 #include "model/recipe.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -10,10 +10,10 @@
 // that lowers f (coordinate descent).
 #pragma once
 
-#include <torch/torch.h>
-
 #include <functional>
 #include <vector>
+
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -8,9 +8,9 @@
 //   Kronecker product  of two smaller ones.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
+
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -2,7 +2,7 @@
 // and results in fp32. Integer codes up to 256 are exact in bf16, so products of codes are exact.
 #pragma once
 
-#include <torch/torch.h>
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -2,8 +2,6 @@
 // choice: nothing (the float model), observing, fake quantization, recording.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <functional>
 #include <map>
 #include <string>
@@ -12,6 +10,7 @@
 #include "model/graph.h"
 #include "quant/float_model.h"
 #include "quant/matmul.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

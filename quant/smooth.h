@@ -8,13 +8,12 @@
 // each query head has values of its own (no grouped heads), and a prefix's values with them.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <map>
 #include <vector>
 
 #include "model/graph.h"
 #include "quant/float_model.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

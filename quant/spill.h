@@ -5,9 +5,9 @@
 // All functions take tensors in memory as well, and leave them there: who walks need not know.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
+
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -6,11 +6,10 @@
 // without new channels; it is never below 1, so the output of up_proj does not grow.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <vector>
 
 #include "quant/float_model.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <cstring>
@@ -13,6 +12,7 @@
 
 #include "io/safetensors.h"
 #include "quant/simulator.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

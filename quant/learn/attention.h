@@ -2,7 +2,7 @@
 // no T x T matrix of all heads exists, and probabilities computed again in the backward pass.
 #pragma once
 
-#include <torch/torch.h>
+#include "quant/tensor.h"
 
 namespace qnpu {
 

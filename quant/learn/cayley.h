@@ -1,7 +1,7 @@
 // Steps of descent along orthogonal matrices (SpinQuant's Cayley SGD; method.md 2.5).
 #pragma once
 
-#include <torch/torch.h>
+#include "quant/tensor.h"
 
 namespace qnpu {
 

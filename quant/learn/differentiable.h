@@ -2,9 +2,8 @@
 // forward and one backward (ops.h). linear_group.h has the linears, attention.h attention.
 #pragma once
 
-#include <torch/torch.h>
-
 #include "quant/learn/grid.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -7,12 +7,11 @@
 // exactly, the product accumulates in fp32, and one pass over its result applies scales and bias.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <vector>
 
 #include "quant/learn/grid.h"
 #include "quant/learn/record.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

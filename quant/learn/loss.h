@@ -2,9 +2,8 @@
 // chunk's gradient is formed with its loss.
 #pragma once
 
-#include <torch/torch.h>
-
 #include "quant/learn/linear_group.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

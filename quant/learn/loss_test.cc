@@ -47,9 +47,8 @@ TEST_P(VocabularyLoss, CrossEntropyIsTorchs) {
   const LossResult ours = cross_entropy_loss(hidden_, head_, targets, 0.3);
   EXPECT_EQ(ours.rows, kRows - 2);
   const Tensor x = hidden_.clone().requires_grad_(true);
-  const Tensor loss = torch::nn::functional::cross_entropy(
-      logits(x, head_), targets,
-      torch::nn::functional::CrossEntropyFuncOptions().ignore_index(-1).reduction(torch::kSum));
+  const Tensor loss =
+      torch::cross_entropy_loss(logits(x, head_), targets, {}, torch::Reduction::Sum, -1);
   compare(ours, loss, x, 0.3);
 }
 

@@ -7,14 +7,13 @@
 // input, RoPE's four, attention's from kScores to kContext, SiLU with its product.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <map>
 #include <vector>
 
 #include "model/graph.h"
 #include "quant/float_model.h"
 #include "quant/learn/linear_group.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -2,8 +2,6 @@
 // The NPU multiplies by gamma anyway, so what they make up for costs nothing.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +10,7 @@
 #include "quant/float_model.h"
 #include "quant/learn/network.h"
 #include "quant/learn/scale_optimizer.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

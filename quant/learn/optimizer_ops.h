@@ -2,9 +2,8 @@
 // elsewhere.
 #pragma once
 
-#include <torch/torch.h>
-
 #include "quant/learn/optimizer_kernels.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

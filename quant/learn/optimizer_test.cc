@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <torch/optim/adam.h>
 
 #include "quant/learn/optimizer_ops.h"
 #include "quant/learn/scale_optimizer.h"

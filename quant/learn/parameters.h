@@ -5,8 +5,6 @@
 // step of the scale does not move x across roundings.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,6 +18,7 @@
 #include "quant/learn/rotation_learner.h"
 #include "quant/learn/scale_optimizer.h"
 #include "quant/learn/workers.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

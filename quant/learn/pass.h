@@ -2,11 +2,10 @@
 // LinearGroups. Forward keeps each layer's input only; backward computes one layer again at a time.
 #pragma once
 
-#include <torch/torch.h>
-
 #include "model/recipe.h"
 #include "quant/learn/loss.h"
 #include "quant/learn/network.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -6,9 +6,8 @@
 // each forward stands beside its backward, and autograd functions (differentiable.h) join them.
 #pragma once
 
-#include <torch/torch.h>
-
 #include "quant/learn/grid.h"
+#include "quant/tensor.h"
 
 namespace qnpu::plain {
 

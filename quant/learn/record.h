@@ -1,11 +1,11 @@
 // Joins a forward to its backward in libtorch's graph: a node whose backward is a lambda.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <functional>
 #include <utility>
 #include <vector>
+
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -14,8 +14,6 @@
 // sums are fp32 at least, and R1, R2, their steps and the final fold fp64.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +21,7 @@
 #include "model/graph.h"
 #include "quant/float_model.h"
 #include "quant/learn/network.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

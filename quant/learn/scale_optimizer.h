@@ -1,9 +1,8 @@
 // Steps of scales, few numbers each: in fp64, so that no small step is lost.
 #pragma once
 
-#include <torch/torch.h>
-
 #include "model/recipe.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

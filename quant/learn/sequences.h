@@ -2,12 +2,11 @@
 // them, which depends on the seed alone.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <vector>
 
 #include "quant/calibrate.h"
 #include "quant/random.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

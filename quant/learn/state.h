@@ -3,8 +3,6 @@
 // again gives the same result to the byte.
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -14,6 +12,7 @@
 #include "model/graph.h"
 #include "quant/calibrate.h"
 #include "quant/float_model.h"
+#include "quant/tensor.h"
 
 namespace qnpu {
 

@@ -2,12 +2,12 @@
 // all of them make statistics and gradients (libtorch's c10d; Gloo, so of tensors on the CPU).
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "quant/tensor.h"
 
 namespace qnpu {
 
