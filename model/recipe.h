@@ -52,6 +52,13 @@ struct Rule {
   int block_size = -1;      // -1: not set, 0: per channel
 };
 
+// How much text is calibrated with, if the user does not say.
+struct CalibrationSpec {
+  int samples = 16;   // windows, at most; shared evenly by several texts
+  int length = 2048;  // tokens of each
+  bool operator==(const CalibrationSpec&) const = default;
+};
+
 // Text that the model writes itself, beside the texts that are given: the kinds it was trained on.
 struct SampleSpec {
   int tokens = 16384;
@@ -137,6 +144,7 @@ struct Recipe {
   Rotation r3 = Rotation::kNone;
   Rotation r4 = Rotation::kNone;
   bool dynamic_activations = false;  // a scale per token: in the float simulator alone
+  std::optional<CalibrationSpec> calibration;
   std::optional<SampleSpec> sample;
   std::optional<PrefixSpec> prefix;
   std::optional<SplitSpec> split;

@@ -123,6 +123,12 @@ class Writer {
 };
 
 template <typename F>
+void fields(F& f, CalibrationSpec& s) {
+  f.number("samples", s.samples, 1, 1 << 20);
+  f.number("length", s.length, 2, 1 << 20);
+}
+
+template <typename F>
 void fields(F& f, SampleSpec& s) {
   f.number("tokens", s.tokens, 1, 1 << 24);
 }
@@ -187,6 +193,7 @@ template <typename F>
 void fields(F& f, Recipe& r) {
   f.text("description", r.description);
   f.flag("dynamic_activations", r.dynamic_activations);
+  f.section("calibration", r.calibration);
   f.section("sample", r.sample);
   f.section("prefix", r.prefix);
   f.section("split", r.split);

@@ -53,7 +53,7 @@ std::string fingerprint(const FloatModel& student, const Graph& graph, const Lea
   recipe.learn = o.spec;
   return run_fingerprint(
       {{"spec", to_json(recipe)["learn"]}, {"seed", o.seed}, {"type", torch::toString(o.type)}},
-      student, graph, *o.windows);
+      student, graph, *o.texts);
 }
 
 class Learner {
@@ -70,7 +70,7 @@ class Learner {
         student_(student, graph, student_options(options)),
         parameters_(student, graph, student_, options.spec, options.rotations, options.workers),
         pass_(student_, teacher_, options.spec.loss),
-        sequences_(*options.windows, options.spec.length, options.seed) {}
+        sequences_(*options.texts, options.spec.length, options.seed) {}
 
   LearnReport run() {
     for (const HeldOut& text : o_.held_out) {

@@ -70,7 +70,10 @@ Setting setting(const std::string& name = "tiny-llama", bool rotations = false) 
 }
 
 LearnReport run(Setting& s) {
-  s.options.windows = &s.windows;
+  std::vector<Window> text(1);  // of all windows
+  for (const Window& window : s.windows)
+    text[0].insert(text[0].end(), window.begin(), window.end());
+  s.options.texts = &text;
   return learn(s.student, s.teacher, s.graph, s.options);
 }
 
