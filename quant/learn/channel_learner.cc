@@ -81,8 +81,7 @@ std::vector<Tensor> ChannelLearner::gradients() {
   std::vector<Tensor> gradients;
   for (Channels& channels : all_) {
     const bool norm = channels.norm >= 0;
-    Tensor leaf =
-        norm ? network_.gammas.at(channels.norm) : network_.divisors.at(channels.divider);
+    Tensor leaf = norm ? network_.gammas.at(channels.norm) : network_.divisors.at(channels.divider);
     if (leaf.grad().defined()) {
       channels.gradient.add_(leaf.grad() * leaf, norm ? -1.0 : 1.0);
       leaf.mutable_grad() = Tensor();  // counted
