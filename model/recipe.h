@@ -105,6 +105,7 @@ struct GptqSpec {
 enum class Loss {
   kCrossEntropy,  // of the next token
   kKl,            // KL divergence from the float model's logits
+  kHidden,        // mean squared difference from the float model's normed last hidden states
 };
 enum class Optimizer { kSgd, kAdam };
 
@@ -118,6 +119,7 @@ struct LearnSpec {
   bool weight_scales = false;
   bool weights = false;           // the weights before rounding
   bool norms = false;             // norm weights, at the scales' rate; not with rotations
+  bool channel_scales = false;    // what moves from channels of activations into weights
   bool quantize_weights = true;   // false: learn for the activations alone
   bool quantize_outputs = false;  // outputs of linears, K and V too, by ranges seen before learning
   bool output_scales = false;     // learned scales for the outputs of linears

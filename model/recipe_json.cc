@@ -17,7 +17,7 @@ using Words = std::span<const char* const>;
 constexpr const char* kObservers[] = {"auto", "minmax", "percentile", "mean3sigma", "mse"};
 constexpr const char* kRotations[] = {"none", "hadamard", "random"};
 constexpr const char* kOnlineRotations[] = {"none", "hadamard"};
-constexpr const char* kLosses[] = {"cross_entropy", "kl"};
+constexpr const char* kLosses[] = {"cross_entropy", "kl", "hidden"};
 constexpr const char* kOptimizers[] = {"sgd", "adam"};
 
 // Reads an object's fields into variables; what is absent keeps its default.
@@ -173,6 +173,7 @@ void fields(F& f, LearnSpec& s) {
   f.flag("weight_scales", s.weight_scales);
   f.flag("weights", s.weights);
   f.flag("norms", s.norms);
+  f.flag("channel_scales", s.channel_scales);
   f.flag("quantize_weights", s.quantize_weights);
   f.flag("quantize_outputs", s.quantize_outputs);
   f.flag("output_scales", s.output_scales);

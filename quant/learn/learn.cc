@@ -153,7 +153,8 @@ class Learner {
       if (active) rates += fmt::format("{}'{}' ({})", rates.empty() ? "" : " or ", key, value);
     };
     mention(spec_.rotations, "lr_rotations", spec_.lr_rotations);
-    mention(spec_.input_scales || spec_.output_scales || spec_.weight_scales || spec_.norms,
+    mention(spec_.input_scales || spec_.output_scales || spec_.weight_scales || spec_.norms ||
+                spec_.channel_scales,
             "lr_scales", spec_.lr_scales);
     mention(spec_.weights, "lr_weights", spec_.lr_weights);
     fail(
@@ -225,6 +226,12 @@ void check_learning(const LearnSpec& spec, const std::string& section, const Wor
   }
   if (spec.rotations && spec.norms) {
     fail("recipe section '{}': 'rotations' and 'norms' cannot be learned together", section);
+  }
+  if (spec.channel_scales && (spec.rotations || spec.weights || spec.norms)) {
+    fail(
+        "recipe section '{}': 'channel_scales' change norms and weights that else stay; they "
+        "cannot be learned together with 'rotations', 'weights' or 'norms'",
+        section);
   }
   if (!spec.quantize_weights && (spec.weights || spec.weight_scales)) {
     fail("recipe section '{}': 'weights' and 'weight_scales' need 'quantize_weights'", section);
