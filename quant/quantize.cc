@@ -115,6 +115,7 @@ class Quantizer {
     announce(graph);
     FloatModel model = load();
     fold_norms(model);
+    model = moved(std::move(model), o_.device);
     return_free_memory();
     if (texts.empty() || recipe_.sample) {
       texts.push_back({kSampledText, write_text(model, graph, tokenizer, folder)});
@@ -140,9 +141,9 @@ class Quantizer {
     copy_tokenizer(folder);
   }
 
-  // What this will take, before it is begun.
+  // What this will take, before it is begun; the speeds are those of a CPU.
   void announce(const Graph& graph) {
-    if (!o_.workers.first()) return;
+    if (!o_.workers.first() || !o_.device.is_cpu()) return;
     Workload load{.length = o_.length, .processes = o_.workers.size()};
     if (o_.calibration.empty() || recipe_.sample) load.sampled_tokens = sampled_tokens();
     load.windows = o_.calibration.empty()
@@ -203,7 +204,8 @@ class Quantizer {
   FloatModel load() {
     report("load", 0, 1);
     const Stopwatch watch(seconds_["load"]);
-    FloatModel model = load_float_model(o_.model, folder_of_out());
+    const fs::path folder = folder_of_out();
+    FloatModel model = load_float_model(o_.model, o_.device.is_cpu() ? folder : fs::path());
     if (o_.length > model.config.max_positions) {
       fail("calibration windows of {} tokens: the model takes at most {}", o_.length,
            model.config.max_positions);

@@ -71,11 +71,13 @@ class Smoother {
   }
 
   torch::Tensor factors(const Pair& pair, const torch::Tensor& maxima) {
-    torch::Tensor largest = torch::zeros({maxima.size(0)}, torch::kFloat64);
+    const torch::Device device = weight(pair.divider, ".weight").device();
+    const torch::Tensor wide = maxima.to(device, torch::kFloat64);
+    torch::Tensor largest = torch::zeros_like(wide);
     for (const char* reader : pair.readers) {
       largest = torch::maximum(largest, weight(reader, ".weight").abs().amax(0));
     }
-    const torch::Tensor x = maxima.to(torch::kFloat64).clamp_min(kSmallest).pow(alpha_);
+    const torch::Tensor x = wide.clamp_min(kSmallest).pow(alpha_);
     return (x / largest.clamp_min(kSmallest).pow(1.0 - alpha_)).clamp_min(kSmallest);
   }
 

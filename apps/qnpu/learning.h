@@ -26,7 +26,8 @@ struct QuantizeArguments {
   int length = 2048;
   uint64_t seed = 0;
   int threads = 0;
-  int processes = 1;  // that share the threads
+  int processes = 1;           // that share the threads
+  std::string device = "cpu";  // or "cuda"
 };
 
 struct QuantizeSummary {
