@@ -24,7 +24,7 @@ constexpr double kSinkRatio = 100.0;  // largest magnitude of a token over the m
 constexpr int64_t kFewTokens = 16;    // of a window: too few to know what is ordinary
 
 void observe(const torch::Tensor& value, int stride, SiteStatistics& stats) {
-  const torch::Tensor dense = value.contiguous();
+  const torch::Tensor dense = value.cpu().contiguous();
   const float* data = dense.data_ptr<float>();
   const int64_t count = dense.numel();
   if (count < kSmallTensor) return stats.add(data, count, stride);

@@ -14,7 +14,7 @@ std::map<int, torch::Tensor> channel_maxima(const FloatModel& model, const Graph
     const auto found = maxima.find(site);
     if (found != maxima.end()) {  // [B, T, cols]; maximum keeps a NaN
       found->second =
-          torch::maximum(found->second, without_sinks(value).flatten(0, -2).abs().amax(0));
+          torch::maximum(found->second, without_sinks(value).flatten(0, -2).abs().amax(0).cpu());
     }
     return value;
   };

@@ -34,7 +34,7 @@ template <typename Use>
 void each_chunk(Simulator& simulator, const torch::Tensor& hidden, Use use) {
   for (int64_t row = 0; row < hidden.size(0); row += kLogitRows) {
     const int64_t count = std::min(kLogitRows, hidden.size(0) - row);
-    use(simulator.logits(hidden.narrow(0, row, count)).contiguous(), row);
+    use(simulator.logits(hidden.narrow(0, row, count)).cpu().contiguous(), row);
   }
 }
 

@@ -80,7 +80,8 @@ std::map<int, torch::Tensor> steps_by_site(const Artifact& artifact) {
 // floor(x / step) * step. Sums are integers, multiples of step / 256: half of that keeps an exact
 // multiple of `step` where it is, whatever float made of it.
 torch::Tensor cut(const torch::Tensor& x, const torch::Tensor& step) {
-  return torch::floor(x / step + 1.0 / 512) * step;
+  const torch::Tensor s = step.to(x.device());
+  return torch::floor(x / s + 1.0 / 512) * s;
 }
 
 // The artifact's own integers; a hook that rounds them again changes nothing.
@@ -113,6 +114,12 @@ void fake_quantize(const float* x, int64_t count, const QParams& qparams, float*
 }
 
 torch::Tensor fake_quantized(const torch::Tensor& value, const QParams& qparams) {
+  if (!value.is_cpu()) {
+    const auto [qmin, qmax] = integer_range(qparams.dtype);
+    const int zero_point = qparams.zero_point[0];
+    const float scale = qparams.scale[0];
+    return (value / scale).clamp(qmin - zero_point, qmax - zero_point).round() * scale;
+  }
   const torch::Tensor x = value.contiguous();
   torch::Tensor y = torch::empty_like(x);
   fake_quantize(x.data_ptr<float>(), x.numel(), qparams, y.data_ptr<float>());

@@ -133,4 +133,15 @@ FloatModel load_float_model(const std::filesystem::path& folder, const std::file
   return model;
 }
 
+FloatModel moved(FloatModel model, torch::Device device) {
+  for (auto* tensors : {&model.weights, &model.prefix.rows, &model.online}) {
+    for (auto& [name, tensor] : *tensors) tensor = tensor.to(device);
+  }
+  return model;
+}
+
+torch::Device device_of(const FloatModel& model) {
+  return model.weights.empty() ? torch::kCPU : model.weights.begin()->second.device();
+}
+
 }  // namespace qnpu

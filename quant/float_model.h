@@ -45,6 +45,13 @@ FloatModel load_float_model(const std::filesystem::path& folder,
                             const std::filesystem::path& spill = {},
                             int64_t most_in_memory = kMostInMemory);
 
+// The same model with its tensors on a device: it shares those that are there already, others are
+// copied (weights in files into the device's memory).
+FloatModel moved(FloatModel model, torch::Device device);
+
+// Where its weights are; the CPU if it has none.
+torch::Device device_of(const FloatModel& model);
+
 // Folds norm weights into the linears that read them (gamma becomes 1; q_norm and k_norm stay),
 // attention_scale into q_proj (or q_norm), and unties the embedding. Keeps the function.
 void fold_norms(FloatModel& model);

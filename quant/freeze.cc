@@ -232,7 +232,8 @@ class Freezer {
 
 WeightReports freeze(const FloatModel& model, Graph& graph, const std::filesystem::path& folder,
                      const nlohmann::json& manifest, const FreezeOptions& options) {
-  return Freezer(model, graph, options).run(folder, manifest);
+  const FloatModel here = moved(model, torch::kCPU);
+  return Freezer(here, graph, options).run(folder, manifest);
 }
 
 }  // namespace qnpu

@@ -18,7 +18,7 @@
 namespace qnpu {
 
 struct GptqProblem {
-  torch::Tensor weight;   // [N, K] fp32: the weights wished for
+  torch::Tensor weight;   // [N, K] fp32: the weights wished for; tensors are on the CPU
   torch::Tensor hessian;  // [K, K] fp32 or fp64, symmetric
   int bits = 4;
   double damping = 0.01;  // times the mean of H's diagonal, added to it

@@ -142,12 +142,13 @@ class Rounder {
   // Zeros, of what is wanted.
   Moments moments_of(const Group& group, bool exact) const {
     const int64_t in = graph_.site(group.input).cols;
+    const torch::Device device = device_of(model_);
     Moments moments;
-    moments.hessian = torch::zeros({in, in});
+    moments.hessian = torch::zeros({in, in}, device);
     if (!exact) return moments;
-    moments.difference = torch::zeros({in, in});
+    moments.difference = torch::zeros({in, in}, device);
     if (group.residual < 0) return moments;
-    moments.residual = torch::zeros({graph_.site(group.residual).cols, in});
+    moments.residual = torch::zeros({graph_.site(group.residual).cols, in}, device);
     return moments;
   }
 
@@ -198,7 +199,7 @@ class Rounder {
     return weight + change.t().to(torch::kFloat32).contiguous();
   }
 
-  // Rows are independent of each other.
+  // Rows are independent of each other. Integers are found on the CPU, one column after another.
   void round(const Node& node, const Group& group, const Moments& moments) {
     Site& site = graph_.sites[static_cast<size_t>(node.weight)];
     torch::Tensor& weight = model_.weights.at(site.name);
@@ -209,7 +210,7 @@ class Rounder {
     for (int64_t row = 0; row < site.rows; row += most) {
       const int64_t count = std::min(most, site.rows - row);
       const torch::Tensor wished = target(weight.narrow(0, row, count), group, moments);
-      const GptqResult result = round_rows(node, wished.contiguous(), moments);
+      const GptqResult result = round_rows(node, wished.cpu().contiguous(), moments);
       parts.push_back(inside_bins(wished, result));
       site.qparams.scale.insert(site.qparams.scale.end(), result.scale.begin(), result.scale.end());
       const double share = static_cast<double>(count) / site.rows;
@@ -227,7 +228,7 @@ class Rounder {
     const double y_scale = scale_of(graph_, node.out);
     GptqProblem problem;
     problem.weight = wished;
-    problem.hessian = moments.hessian;
+    problem.hessian = moments.hessian.cpu();
     problem.bits = site.spec.bitwidth;
     problem.damping = spec_.damping;
     problem.order = spec_.order;
@@ -241,8 +242,8 @@ class Rounder {
 
   // The wished weights, moved no further than needed to round to the integers chosen.
   static torch::Tensor inside_bins(const torch::Tensor& wished, const GptqResult& result) {
-    const torch::Tensor scale = torch::tensor(result.scale).unsqueeze(1);
-    const torch::Tensor center = result.integers.to(torch::kFloat32) * scale;
+    const torch::Tensor scale = torch::tensor(result.scale).unsqueeze(1).to(wished.device());
+    const torch::Tensor center = result.integers.to(wished.options()) * scale;
     const torch::Tensor reach = scale * 0.45;
     return torch::max(torch::min(wished, center + reach), center - reach).contiguous();
   }

@@ -1,8 +1,12 @@
 #include "quant/matmul.h"
 
+#ifdef QNPU_ONEDNN  // by cmake/libtorch.cmake
 #include <oneapi/dnnl/dnnl.hpp>
+#endif
 
 namespace qnpu {
+
+#ifdef QNPU_ONEDNN
 namespace {
 
 bool has_fast_bf16() {
@@ -26,13 +30,7 @@ dnnl::memory memory_of(const torch::Tensor& x, dnnl::memory::data_type type,
   return {desc, engine, x.data_ptr()};
 }
 
-}  // namespace
-
-torch::Tensor matmul_bf16(const torch::Tensor& a, const torch::Tensor& b) {
-  const torch::NoGradGuard no_grad;
-  if (!a.device().is_cpu() || !has_fast_bf16() || a.scalar_type() == torch::kFloat64) {
-    return torch::matmul(a, b).to(torch::kFloat32);
-  }
+torch::Tensor onednn_product(const torch::Tensor& a, const torch::Tensor& b) {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   using Type = dnnl::memory::data_type;
   const torch::Tensor left = dense_bf16(a), right = dense_bf16(b);
@@ -46,6 +44,18 @@ torch::Tensor matmul_bf16(const torch::Tensor& a, const torch::Tensor& b) {
       .execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
   stream.wait();
   return out;
+}
+
+}  // namespace
+#endif
+
+torch::Tensor matmul_bf16(const torch::Tensor& a, const torch::Tensor& b) {
+  const torch::NoGradGuard no_grad;
+  if (a.scalar_type() == torch::kFloat64) return torch::matmul(a, b).to(torch::kFloat32);
+#ifdef QNPU_ONEDNN
+  if (a.is_cpu() && has_fast_bf16()) return onednn_product(a, b);
+#endif
+  return torch::matmul(a.to(torch::kFloat32), b.to(torch::kFloat32));
 }
 
 }  // namespace qnpu

@@ -8,7 +8,7 @@ namespace qnpu {
 
 // a [M, K] times b [K, N] -> [M, N] fp32, for fp32 or bf16 tensors of any strides; not
 // differentiable. Where the CPU has no bf16 products (oneDNN, AVX-512 BF16 or AMX), and on other
-// devices, it is the plain product of the tensors as they are.
+// devices, it is the fp32 product of the tensors as they are.
 torch::Tensor matmul_bf16(const torch::Tensor& a, const torch::Tensor& b);
 
 // Small models have nothing to gain from it and stay exact.

@@ -13,7 +13,7 @@ namespace {
 // One matrix of each size for all nodes.
 class Hadamards {
  public:
-  explicit Hadamards(const Recipe& recipe) : recipe_(recipe) {}
+  Hadamards(const Recipe& recipe, torch::Device device) : recipe_(recipe), device_(device) {}
 
   const torch::Tensor& get(int n, const char* what) {
     torch::Tensor& matrix = by_size_[n];
@@ -24,11 +24,12 @@ class Hadamards {
           "\"none\"",
           recipe_.name, what, n);
     }
-    return matrix = hadamard(n).to(torch::kFloat32);
+    return matrix = hadamard(n).to(device_, torch::kFloat32);
   }
 
  private:
   const Recipe& recipe_;
+  const torch::Device device_;
   std::map<int, torch::Tensor> by_size_;
 };
 
@@ -81,9 +82,9 @@ torch::Tensor rounded_per_token(const torch::Tensor& x, DType dtype) {
 
 }  // namespace
 
-OnlineRotations online_rotations(const Graph& graph, const Recipe& recipe) {
+OnlineRotations online_rotations(const Graph& graph, const Recipe& recipe, torch::Device device) {
   OnlineRotations rotations;
-  Hadamards hadamards(recipe);
+  Hadamards hadamards(recipe, device);
   for (const Node& node : graph.nodes) {
     const bool rope =
         node.name.ends_with("self_attn.q_rope") || node.name.ends_with("self_attn.k_rope");
@@ -99,7 +100,7 @@ OnlineRotations online_rotations(const Graph& graph, const Recipe& recipe) {
 
 void rotate_online(FloatModel& model, const Graph& graph, const Recipe& recipe) {
   const torch::NoGradGuard no_grad;
-  model.online = online_rotations(graph, recipe);
+  model.online = online_rotations(graph, recipe, device_of(model));
   for (const Node& node : graph.nodes) {
     const auto found = model.online.find(node.name);
     if (found == model.online.end()) continue;

@@ -13,7 +13,8 @@ namespace qnpu {
 
 // The rotations that the recipe wants, for FloatModel::online. Error if no Hadamard matrix of a
 // size is known.
-OnlineRotations online_rotations(const Graph& graph, const Recipe& recipe);
+OnlineRotations online_rotations(const Graph& graph, const Recipe& recipe,
+                                 torch::Device device = torch::kCPU);
 
 // Gives them to the model, folds R4 into down_proj and R3 into the keys of a prefix. Keeps the
 // function.

@@ -48,7 +48,7 @@ std::vector<torch::Tensor> token_maxima(const FloatModel& model, const Graph& gr
     simulator.forward(tokens, hook);
   }
   std::vector<torch::Tensor> maxima;
-  for (const auto& [site, parts] : seen) maxima.push_back(torch::cat(parts));
+  for (const auto& [site, parts] : seen) maxima.push_back(torch::cat(parts).cpu());
   return maxima;
 }
 

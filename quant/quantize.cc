@@ -40,9 +40,9 @@ constexpr char kSampledText[] = "calibration.txt";
 // it.
 constexpr int kRangeTokens = 16384;
 
-// What this will take, before it is begun.
+// What this will take, before it is begun; the speeds are those of a CPU.
 void announce(Run& run, const Graph& graph) {
-  if (!run.o.workers.first()) return;
+  if (!run.o.workers.first() || !run.o.device.is_cpu()) return;
   Workload load{.length = run.o.length, .processes = run.o.workers.size()};
   if (run.o.calibration.empty() || run.recipe.sample) {
     load.sampled_tokens = sampled_tokens(run.recipe, run.o.samples, run.o.length);
@@ -78,7 +78,8 @@ fs::path folder_of_out(const Run& run) {
 FloatModel load(Run& run) {
   run.report("load", 0, 1);
   const Stopwatch watch(run.result.seconds["load"]);
-  FloatModel model = load_float_model(run.o.model, folder_of_out(run));
+  const fs::path folder = run.o.device.is_cpu() ? folder_of_out(run) : fs::path();
+  FloatModel model = load_float_model(run.o.model, folder);
   if (run.o.length > model.config.max_positions) {
     fail("calibration windows of {} tokens: the model takes at most {}", run.o.length,
          model.config.max_positions);
@@ -230,6 +231,7 @@ void make_artifact(Run& run, const fs::path& folder) {
   announce(run, graph);
   FloatModel model = load(run);
   fold_norms(model);
+  model = moved(std::move(model), run.o.device);
   return_free_memory();
   if (texts.empty() || run.recipe.sample) {
     texts.push_back({kSampledText, write_text(run, model, graph, tokenizer, folder)});

@@ -20,9 +20,10 @@ struct QuantizeOptions {
   int samples = 16;   // windows of calibration text, at most; shared evenly by several texts
   int length = 2048;  // tokens of each
   uint64_t seed = 0;
-  std::filesystem::path out;  // the artifact; replaced, if there is one, when all is done
-  int max_positions = 8192;   // longest context of the artifact, at most the model's own
-  Workers workers;            // the first of them writes the artifact, the others only help
+  std::filesystem::path out;           // the artifact; replaced, if there is one, when all is done
+  int max_positions = 8192;            // longest context of the artifact, at most the model's own
+  torch::Device device = torch::kCPU;  // where the model's tensors and what it computes are
+  Workers workers;  // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "split",
   // "rotate", "sensitivity", "widths", "calibrate", "learn", "round", "tune" or "freeze", in this
   // order, those that the recipe has. May throw, to stop: what was begun is then removed, but for

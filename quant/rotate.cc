@@ -107,9 +107,10 @@ Rotations make_rotations(const ModelConfig& config, Rotation r1, Rotation r2, ui
 void rotate(FloatModel& model, const Rotations& rotations) {
   const torch::NoGradGuard no_grad;
   QNPU_ASSERT(!model.config.tied_embeddings);  // fold_norms came before
-  if (rotations.r1.defined()) rotate_residual(model, rotations.r1);
+  const torch::Device device = device_of(model);
+  if (rotations.r1.defined()) rotate_residual(model, rotations.r1.to(device));
   for (size_t layer = 0; layer < rotations.r2.size(); ++layer) {
-    rotate_values(model, static_cast<int>(layer), rotations.r2[layer]);
+    rotate_values(model, static_cast<int>(layer), rotations.r2[layer].to(device));
   }
 }
 

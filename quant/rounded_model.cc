@@ -8,7 +8,8 @@
 namespace qnpu {
 
 torch::Tensor rounded_weight(const torch::Tensor& weight, const Site& site) {
-  const WeightRows rows{weight.data_ptr<float>(), weight.size(0), weight.size(1)};
+  const torch::Tensor here = weight.cpu();
+  const WeightRows rows{here.data_ptr<float>(), here.size(0), here.size(1)};
   std::vector<float> scale = site.qparams.scale;
   if (scale.empty()) {
     scale.resize(static_cast<size_t>(rows.n));
@@ -16,7 +17,7 @@ torch::Tensor rounded_weight(const torch::Tensor& weight, const Site& site) {
   }
   torch::Tensor integers = torch::empty(weight.sizes(), torch::kInt8);
   round_weights(rows, scale.data(), site.spec.bitwidth, integers.data_ptr<int8_t>());
-  return integers.to(torch::kFloat32).mul_(torch::tensor(scale).unsqueeze(1));
+  return integers.to(torch::kFloat32).mul_(torch::tensor(scale).unsqueeze(1)).to(weight.device());
 }
 
 FloatModel with_rounded_weights(FloatModel model, const Graph& graph) {

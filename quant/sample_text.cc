@@ -105,8 +105,8 @@ std::string sample_text(const FloatModel& model, const Graph& graph, const Token
   Simulator simulator(model, graph);
   for (int step = 0; step < options.tokens; ++step) {
     const torch::Tensor hidden =
-        simulator.forward(torch::tensor(last, torch::kInt64).unsqueeze(1));         // [B, 1, D]
-    const torch::Tensor logits = simulator.logits(hidden.squeeze(1)).contiguous();  // [B, V]
+        simulator.forward(torch::tensor(last, torch::kInt64).unsqueeze(1));  // [B, 1, D]
+    const torch::Tensor logits = simulator.logits(hidden.squeeze(1)).cpu().contiguous();  // [B, V]
     for (double& u : uniform) u = random.uniform();
 #pragma omp parallel for
     for (size_t b = 0; b < batch; ++b) {

@@ -72,7 +72,8 @@ bool load_rounding(const std::filesystem::path& path, const std::string& fingerp
     const float* scale = entries[i].scale.data_ptr<float>();
     const double* errors = entries[i].errors.data_ptr<double>();
     site.qparams.scale.assign(scale, scale + site.rows);
-    model.weights.at(site.name) = entries[i].weight;
+    torch::Tensor& weight = model.weights.at(site.name);
+    weight = entries[i].weight.to(weight.device());
     reports[site.name] = {errors[0], errors[1]};
   }
   return true;

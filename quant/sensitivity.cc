@@ -16,8 +16,7 @@ std::string input_name(int layer) { return fmt::format("layers.{}.mlp.down_proj.
 
 double sum_of_relative_errors(const torch::Tensor& value, const QParams& qparams) {
   const torch::Tensor x = value.contiguous();
-  torch::Tensor y = torch::empty_like(x);
-  fake_quantize(x.data_ptr<float>(), x.numel(), qparams, y.data_ptr<float>());
+  const torch::Tensor y = fake_quantized(x, qparams);
   return ((y - x).abs() / (x.abs() + 1e-8)).sum(torch::kFloat64).item<double>();
 }
 

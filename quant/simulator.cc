@@ -58,6 +58,7 @@ Simulator::Simulator(const FloatModel& model, const Graph& graph, torch::ScalarT
     : model_(model),
       graph_(graph),
       dtype_(dtype),
+      device_(device_of(model)),
       online_(graph.nodes.size()),
       last_use_(last_uses(graph)),
       head_(last_linear(graph)),
@@ -67,7 +68,7 @@ Simulator::Simulator(const FloatModel& model, const Graph& graph, torch::ScalarT
   }
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto found = model.online.find(graph.nodes[i].name);
-    if (found != model.online.end()) online_[i] = found->second.to(dtype_);
+    if (found != model.online.end()) online_[i] = found->second.to(device_, dtype_);
   }
   set_prefix(model.prefix.rows);
 }
@@ -87,7 +88,7 @@ Simulator::Values Simulator::embed(const torch::Tensor& tokens, const SiteHook& 
   const Node& embedding = graph_.nodes.front();
   QNPU_ASSERT(embedding.op == Op::kEmbedding);
   const torch::Tensor table = weight(graph_.site(embedding.weight).name);
-  const torch::Tensor rows = torch::embedding(table, tokens);
+  const torch::Tensor rows = torch::embedding(table, tokens.to(device_));
   release_pages(table);
   values[embedding.out] = hook ? hook(embedding.out, rows) : rows;
   return values;
@@ -115,7 +116,7 @@ void Simulator::set_prefix(const std::map<std::string, torch::Tensor>& rows) {
     const std::string& name = graph_.site(node.out).name;
     const auto found = rows.find(name);
     if (found == rows.end()) fail("The prefix has no rows for {}, which the graph needs.", name);
-    prefix_[node.out] = found->second.to(dtype_);
+    prefix_[node.out] = found->second.to(device_, dtype_);
     prefix_length_ = static_cast<int>(found->second.size(0));
   }
   reset();
@@ -130,7 +131,7 @@ void Simulator::truncate(int position) {
 }
 
 void Simulator::set_weight(const std::string& name, torch::Tensor weight) {
-  weights_[name] = weight.to(dtype_);
+  weights_[name] = weight.to(device_, dtype_);
 }
 
 void Simulator::check_tokens(const torch::Tensor& tokens) const {
@@ -289,13 +290,12 @@ torch::Tensor Simulator::scores(const Node& node, const Values& values, Heads he
   }
   if (model_.attention_scale != 1.0) out = out * model_.attention_scale;
   if (out.size(2) == 1) return out;  // the newest token sees everything
-  return torch::where(visible(out.size(2), out.size(3)), out, out.narrow(3, 0, 1));
+  return torch::where(visible(out), out, out.narrow(3, 0, 1));
 }
 
 torch::Tensor Simulator::softmax(const torch::Tensor& scores) const {
   if (scores.size(2) == 1) return torch::softmax(scores, -1);
-  const torch::Tensor hidden = visible(scores.size(2), scores.size(3)).logical_not();
-  return torch::softmax(scores.masked_fill(hidden, -INFINITY), -1);
+  return torch::softmax(scores.masked_fill(visible(scores).logical_not(), -INFINITY), -1);
 }
 
 // Probabilities [B, h, T, C] times values -> [B, T, h * head_dim].
@@ -333,9 +333,11 @@ torch::Tensor Simulator::cached_heads(const torch::Tensor& cache, Heads heads) c
   return split.index_select(2, kv_heads).transpose(1, 2);
 }
 
-// [T, C]: token t of this call, at position C - T + t, sees that position and all before it.
-torch::Tensor Simulator::visible(int64_t t, int64_t c) const {
-  return torch::ones({t, c}, torch::kBool).tril(c - t);
+// [T, C] of scores [B, h, T, C]: token t of this call, at position C - T + t, sees that position
+// and all before it.
+torch::Tensor Simulator::visible(const torch::Tensor& scores) const {
+  const int64_t t = scores.size(2), c = scores.size(3);
+  return torch::ones({t, c}, scores.options().dtype(torch::kBool)).tril(c - t);
 }
 
 torch::Tensor Simulator::weight(const std::string& name) const {
@@ -363,8 +365,8 @@ void Simulator::extend_rope(int positions) {
   const torch::Tensor frequencies =
       torch::tensor(rope_inverse_frequencies(graph_.config), torch::kFloat64);
   const torch::Tensor angles = torch::outer(torch::arange(wanted, torch::kFloat64), frequencies);
-  rope_["rope.cos"] = angles.cos().to(dtype_);
-  rope_["rope.sin"] = angles.sin().to(dtype_);
+  rope_["rope.cos"] = angles.cos().to(device_, dtype_);
+  rope_["rope.sin"] = angles.sin().to(device_, dtype_);
 }
 
 }  // namespace qnpu

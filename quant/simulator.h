@@ -34,13 +34,14 @@ class Simulator {
  public:
   // `dtype` is that of weights and values: kFloat32; kFloat64, to tell rounding from mistakes; or
   // kBFloat16, which rounds where transformers rounds in bf16 (a hook then sees bf16 values, too
-  // coarse for 16-bit sites: calibrate in fp32). References must stay alive.
+  // coarse for 16-bit sites: calibrate in fp32). Values are on the device of the model's weights.
+  // References must stay alive.
   Simulator(const FloatModel& model, const Graph& graph, torch::ScalarType dtype = torch::kFloat32);
 
-  // tokens [B, T] int64, appended to the KV cache, which begins with the model's prefix. Returns
-  // the final norm's output [B, T, D] (input of the head). Memory: every value is freed after its
-  // last use, and scores are made for a few heads at a time. Error: a token outside the vocabulary,
-  // more positions than the model has.
+  // tokens [B, T] int64 on the CPU, appended to the KV cache, which begins with the model's prefix.
+  // Returns the final norm's output [B, T, D] (input of the head). Memory: every value is freed
+  // after its last use, and scores are made for a few heads at a time. Error: a token outside the
+  // vocabulary, more positions than the model has.
   torch::Tensor forward(const torch::Tensor& tokens, const SiteHook& hook = {});
 
   // The same walk in pieces, for those who take many sequences through a layer before the next one:
@@ -93,14 +94,15 @@ class Simulator {
   bool decodes(const torch::Tensor& rows, Heads heads) const;
   torch::Tensor kv_heads(const torch::Tensor& cache) const;
   torch::Tensor cached_heads(const torch::Tensor& cache, Heads heads) const;
-  torch::Tensor visible(int64_t t, int64_t c) const;
+  torch::Tensor visible(const torch::Tensor& scores) const;
   torch::Tensor weight(const std::string& name) const;
   torch::Tensor rope_rows(const std::string& name, int64_t t) const;
   void extend_rope(int positions);
 
   const FloatModel& model_;
   const Graph& graph_;
-  torch::ScalarType dtype_;                       // of weights and values
+  torch::ScalarType dtype_;  // of weights and values
+  torch::Device device_;
   std::map<std::string, torch::Tensor> weights_;  // casts and replacements; others are the model's
   std::map<std::string, torch::Tensor> rope_;     // "rope.cos", "rope.sin" [P, head_dim / 2]
   std::vector<torch::Tensor> online_;             // by node: a rotation of what it computes

@@ -18,12 +18,13 @@ int input_site(const Graph& graph, int layer, const ChannelPair& pair) {
 
 torch::Tensor factors(const FloatModel& model, int layer, const ChannelPair& pair,
                       const torch::Tensor& maxima, double alpha) {
-  torch::Tensor largest = torch::zeros({maxima.size(0)}, torch::kFloat64);
+  const torch::Tensor wide = maxima.to(device_of(model), torch::kFloat64);
+  torch::Tensor largest = torch::zeros_like(wide);
   for (const char* reader : pair.readers) {
     const torch::Tensor& w = model.weights.at(in_layer(layer, reader) + ".weight");
     largest = torch::maximum(largest, w.abs().amax(0));
   }
-  const torch::Tensor x = maxima.to(torch::kFloat64).clamp_min(kSmallest).pow(alpha);
+  const torch::Tensor x = wide.clamp_min(kSmallest).pow(alpha);
   return (x / largest.clamp_min(kSmallest).pow(1.0 - alpha)).clamp_min(kSmallest);
 }
 

@@ -41,7 +41,7 @@ struct Layout {
   torch::Tensor down_factor;  // [1, F']
 };
 
-Layout layout_of(const SplitPlan& plan) {
+Layout layout_of(const SplitPlan& plan, torch::Device device) {
   std::vector<int64_t> source;
   std::vector<float> up, down;
   for (size_t j = 0; j < plan.copies.size(); ++j) {
@@ -51,14 +51,14 @@ Layout layout_of(const SplitPlan& plan) {
       down.push_back(static_cast<float>(plan.balance[j]));
     }
   }
-  return {torch::tensor(source, torch::kInt64), torch::tensor(up).unsqueeze(1),
-          torch::tensor(down).unsqueeze(0)};
+  return {torch::tensor(source, torch::kInt64).to(device),
+          torch::tensor(up).unsqueeze(1).to(device), torch::tensor(down).unsqueeze(0).to(device)};
 }
 
 }  // namespace
 
 SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec) {
-  const torch::Tensor dense = maxima.to(torch::kFloat32).contiguous();
+  const torch::Tensor dense = maxima.to(torch::kCPU, torch::kFloat32).contiguous();
   const std::vector<float> max(dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel());
   const double middle = median(max);
   SplitPlan plan{std::vector<int>(max.size(), 1), std::vector<double>(max.size(), 1.0)};
@@ -77,7 +77,7 @@ SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec) {
 void split_mlp(FloatModel& model, int layer, const SplitPlan& plan) {
   const torch::NoGradGuard no_grad;
   const std::string mlp = fmt::format("layers.{}.mlp.", layer);
-  const Layout layout = layout_of(plan);
+  const Layout layout = layout_of(plan, device_of(model));
   torch::Tensor& gate = model.weights.at(mlp + "gate_proj.weight");
   torch::Tensor& up = model.weights.at(mlp + "up_proj.weight");
   torch::Tensor& down = model.weights.at(mlp + "down_proj.weight");

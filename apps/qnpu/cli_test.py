@@ -521,6 +521,15 @@ class BadInput(Case):
         self.assert_refused(run("eval"), "--help")
         self.assert_refused(run("eval", self.artifact, "--text", TEXT, "--colour"), "--colour")
 
+    def test_device(self):
+        def quantize(*device):
+            return run("quantize", "--model", MODEL, "--recipe", "w8a8kv8", "--out",
+                       self.folder / "new", "--device", *device)
+        self.assert_refused(quantize("tpu"), "--device", "tpu")
+        if not pathlib.Path("/dev/nvidia0").exists():
+            self.assert_refused(quantize("cuda"), "--device cuda", "no CUDA")
+            self.assert_refused(quantize("cuda", "--processes", 2), "no CUDA")
+
     def test_without_learning_tools(self):
         alone = self.folder / "bin"
         alone.mkdir()

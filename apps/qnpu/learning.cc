@@ -1,8 +1,10 @@
 #include "apps/qnpu/learning.h"
 
 #include <omp.h>
+#include <torch/cuda.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "apps/qnpu/interrupt.h"
@@ -21,6 +23,19 @@ namespace {
 void use_threads(int threads, int processes = 1) {
   const int all = threads > 0 ? threads : omp_get_max_threads();
   torch::set_num_threads(std::max(1, all / processes));
+}
+
+// Of the GPUs, processes of one machine take one each: LOCAL_RANK is torchrun's variable.
+torch::Device device_named(const std::string& name) {
+  if (name == "cpu") return torch::kCPU;
+  const auto count = static_cast<int>(torch::cuda::device_count());
+  if (count == 0) {
+    fail(
+        "--device cuda: there is no CUDA device here, or qnpu-learn was built with a libtorch "
+        "without CUDA; leave the option out");
+  }
+  const char* rank = std::getenv("LOCAL_RANK");
+  return {torch::kCUDA, static_cast<c10::DeviceIndex>(rank ? std::atoi(rank) % count : 0)};
 }
 
 // A simulator with everything that it refers to.
@@ -90,7 +105,8 @@ QuantizeSummary quantize_with(Processes& others, const QuantizeArguments& argume
   options.length = arguments.length > 0 ? arguments.length : calibration.length;
   options.seed = arguments.seed;
   options.out = arguments.out;
-  options.workers = Workers::from_environment();
+  options.device = device_named(arguments.device);
+  options.workers = Workers::from_environment(options.device);
   options.progress = [&](const std::string& step, int done, int total) {
     others.check();
     if (options.workers.first()) {
@@ -120,6 +136,7 @@ void need_learning_program() {}
 
 QuantizeSummary quantize_checkpoint(const QuantizeArguments& arguments, Progress& progress) {
   use_threads(arguments.threads, arguments.processes);
+  device_named(arguments.device);  // if it is not there, no process need be started
   Processes others(arguments.processes);
   try {
     return quantize_with(others, arguments, progress);

@@ -26,7 +26,8 @@ struct QuantizeArguments {
   int length = 0;   // tokens; 0: the recipe's
   uint64_t seed = 0;
   int threads = 0;
-  int processes = 1;  // that share the threads
+  int processes = 1;           // that share the threads
+  std::string device = "cpu";  // or "cuda"
 };
 
 struct QuantizeSummary {

@@ -43,6 +43,10 @@ int free_port() {
 
 void set(const char* name, const std::string& value) { ::setenv(name, value.c_str(), 1); }
 
+void set_rank(int rank) {
+  for (const char* name : {"RANK", "LOCAL_RANK"}) set(name, std::to_string(rank));
+}
+
 // The last line that a process wrote.
 std::string last_line(std::FILE* messages) {
   std::string text(4096, '\0');
@@ -62,13 +66,13 @@ Processes::Processes(int count) : count_(count) {
   set("MASTER_ADDR", kHost);
   set("MASTER_PORT", std::to_string(free_port()));
   for (int rank = 1; rank < count; ++rank) start(rank);
-  set("RANK", "0");
+  set_rank(0);
 }
 
 // In a process group of its own, so that Ctrl-C reaches rank 0 alone, which then ends it; and if
 // rank 0 is killed, the system does.
 void Processes::start(int rank) {
-  set("RANK", std::to_string(rank));
+  set_rank(rank);
   std::unique_ptr<std::FILE, Close> messages(std::tmpfile());
   if (!messages) fail("cannot make a temporary file: {}", std::strerror(errno));
   const pid_t parent = ::getpid();

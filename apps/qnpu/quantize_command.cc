@@ -99,6 +99,9 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--processes", arguments.processes, "That share the texts and the threads")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
+  command->add_option("--device", arguments.device, "Where the float model computes")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object on standard output");
   command->callback([options] { run(*options); });
 }

@@ -32,8 +32,8 @@ double orthogonality_error(const Tensor& r) {
 
 Tensor orthogonalised(const Tensor& r) {
   const torch::NoGradGuard no_grad;
-  const Tensor identity = torch::eye(r.size(0), torch::kFloat64);
   Tensor x = r.to(torch::kFloat64);
+  const Tensor identity = torch::eye(x.size(0), x.options());
   for (int i = 0; i < kNewtonSteps; ++i) {
     x = 0.5 * torch::matmul(x, 3.0 * identity - torch::matmul(x.t(), x));
   }

@@ -14,7 +14,7 @@ ChannelLearner::ChannelLearner(const FloatModel& source, const Graph& graph, Net
       const Tensor& weight = source.weights.at(divider + ".weight");
       for (const char* reader : pair.readers) by_reader_[in_layer(layer, reader)] = all_.size();
       if (!pair.norm) by_divider_[divider] = all_.size();
-      const Tensor ones = torch::ones({weight.size(0)}, torch::kFloat64);
+      const Tensor ones = torch::ones({weight.size(0)}, weight.options().dtype(torch::kFloat64));
       all_.push_back({layer, &pair, divider, pair.norm ? graph.find_site(divider + ".weight") : -1,
                       pair.norm ? weight.to(network.wide()) : Tensor(), ScaleVector(ones),
                       torch::zeros_like(ones)});
@@ -54,7 +54,8 @@ Tensor ChannelLearner::weights(const LinearGroup& group) const {
 }
 
 Tensor ChannelLearner::row_divisors(const LinearGroup& group) const {
-  Tensor divisors = torch::ones({group.codes.size(0)}, torch::kFloat64);
+  Tensor divisors =
+      torch::ones({group.codes.size(0)}, group.codes.options().dtype(torch::kFloat64));
   for (const LinearPart& linear : group.parts) {
     const auto divided = by_divider_.find(graph_.nodes[linear.node].name);
     if (divided == by_divider_.end()) continue;
@@ -92,8 +93,8 @@ std::vector<Tensor> ChannelLearner::gradients() {
 }
 
 void ChannelLearner::step(const ScaleRule& rule) {
-  const Tensor factor = torch::ones({1}, torch::kFloat64);
   for (Channels& channels : all_) {
+    const Tensor factor = torch::ones({1}, channels.gradient.options());
     step_scales(channels.factor, channels.gradient, factor, rule);
     channels.gradient.zero_();
   }

@@ -34,8 +34,9 @@ LossResult by_chunks(const Tensor& hidden, const LinearGroup& head, double facto
 
 LossResult cross_entropy_loss(const Tensor& hidden, const LinearGroup& head, const Tensor& targets,
                               double factor) {
-  const Tensor counted = (targets >= 0).nonzero().flatten();
-  const Tensor kept = targets.index_select(0, counted);
+  const Tensor wanted = targets.to(hidden.device());
+  const Tensor counted = (wanted >= 0).nonzero().flatten();
+  const Tensor kept = wanted.index_select(0, counted);
   const auto chunk = [&](int64_t first, const Tensor& logits, Tensor& dlogits) {
     const Tensor rows = kept.narrow(0, first, logits.size(0)).contiguous();
     return ops::cross_entropy(logits, head.scale, rows, factor, dlogits);

@@ -28,8 +28,8 @@ Network::Network(const FloatModel& model, const Graph& graph, const NetworkOptio
   const Tensor angles =
       torch::outer(torch::arange(positions, torch::kFloat64),
                    torch::tensor(rope_inverse_frequencies(graph.config), torch::kFloat64));
-  cos_ = angles.cos().to(wide_);
-  sin_ = angles.sin().to(wide_);
+  cos_ = angles.cos().to(device_of(model), wide_);
+  sin_ = angles.sin().to(device_of(model), wide_);
 }
 
 // Layers are runs of nodes with one `layer`; after them come the final norm and the head.
@@ -123,11 +123,12 @@ Tensor Network::stacked_weights(const LinearGroup& group) const {
 // A row of zeros takes the mean of the others, since it may learn to be something else.
 Tensor Network::stacked_scales(const LinearGroup& group, const Tensor& weights) const {
   Tensor scales = torch::empty({group.parts.back().first + group.parts.back().rows});
+  const Tensor here = weights.cpu();
   for (const LinearPart& part : group.parts) {
     const Site& site = graph_.site(graph_.nodes[part.node].weight);
     float* to = scales.data_ptr<float>() + part.first;
     if (site.qparams.scale.empty()) {
-      const Tensor w = weights.narrow(0, part.first, part.rows);
+      const Tensor w = here.narrow(0, part.first, part.rows);
       weight_scales({w.data_ptr<float>(), w.size(0), w.size(1)}, site.spec, site.rotated, to);
     } else if (static_cast<int64_t>(site.qparams.scale.size()) == part.rows) {
       std::copy(site.qparams.scale.begin(), site.qparams.scale.end(), to);
@@ -139,14 +140,14 @@ Tensor Network::stacked_scales(const LinearGroup& group, const Tensor& weights) 
     const int64_t others = rows.count_nonzero().item<int64_t>();
     rows.masked_fill_(rows == 0, others == 0 ? 1.0 : rows.sum().item<double>() / others);
   }
-  return scales;
+  return scales.to(weights.device());
 }
 
 Tensor Network::embed(const Tensor& tokens) const {
   const Node& node = graph_.nodes.front();
   QNPU_ASSERT(node.op == Op::kEmbedding);
   const Tensor& table = weight(graph_.site(node.weight).name);
-  const Tensor rows = torch::embedding(table, tokens.flatten()).to(wide_);
+  const Tensor rows = torch::embedding(table, tokens.flatten().to(table.device())).to(wide_);
   return r1.defined() ? torch::matmul(rows, r1) : rows;
 }
 

@@ -36,11 +36,11 @@ std::vector<Tensor> NormLearner::gradients() const {
 }
 
 void NormLearner::step(const ScaleRule& rule) {
-  const Tensor factor = torch::ones({1}, torch::kFloat64);
   for (Norm& norm : norms_) {
     const Tensor leaf = network_.gammas.at(norm.site);
     if (!leaf.grad().defined()) continue;
-    step_scales(norm.factor, (leaf.grad() * leaf.detach()).to(torch::kFloat64), factor, rule);
+    const Tensor gradient = (leaf.grad() * leaf.detach()).to(torch::kFloat64);
+    step_scales(norm.factor, gradient, torch::ones_like(gradient), rule);
   }
   share();
 }

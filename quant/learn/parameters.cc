@@ -279,9 +279,10 @@ void Parameters::finish() {
     if (linear.input.used()) graph_.sites[linear.site].qparams.scale = {linear.input.scale};
     if (spec_.weights) groups_[i].weights.x.mul_(linear.scale.unsqueeze(1));  // and the views of it
     if (!weights_wanted() || !spec_.quantize_weights) continue;
+    const Tensor scale = linear.scale.cpu();
     for (const LinearPart& part : linear.parts) {
-      const float* scale = linear.scale.data_ptr<float>() + part.first;
-      graph_.sites[graph_.nodes[part.node].weight].qparams.scale.assign(scale, scale + part.rows);
+      const float* rows = scale.data_ptr<float>() + part.first;
+      graph_.sites[graph_.nodes[part.node].weight].qparams.scale.assign(rows, rows + part.rows);
     }
   }
   if (norms_) norms_->finish(student_);

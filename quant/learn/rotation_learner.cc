@@ -20,10 +20,13 @@ void add_gradient(Tensor& leaf, const Tensor& gradient) {
 
 RotationLearner::RotationLearner(const FloatModel& source, const Graph& graph, Network& network,
                                  const Rotations& start)
-    : source_(source), graph_(graph), network_(network), rotations_(start) {
+    : source_(source), graph_(graph), network_(network) {
+  const torch::Device device = device_of(source);
+  if (start.r1.defined()) rotations_.r1 = start.r1.to(device);
+  for (const Tensor& r2 : start.r2) rotations_.r2.push_back(r2.to(device));
   const auto zeros = [](const Tensor& r) { return torch::zeros_like(r); };
-  if (start.r1.defined()) momentum_.push_back(zeros(start.r1));
-  for (const Tensor& r2 : start.r2) momentum_.push_back(zeros(r2));
+  if (rotations_.r1.defined()) momentum_.push_back(zeros(rotations_.r1));
+  for (const Tensor& r2 : rotations_.r2) momentum_.push_back(zeros(r2));
   share();
 }
 

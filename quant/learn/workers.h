@@ -1,5 +1,5 @@
 // Processes that work together: each has the whole model and a share of the texts, and sums over
-// all of them make statistics and gradients (libtorch's c10d; Gloo, so of tensors on the CPU).
+// all of them make statistics and gradients (libtorch's c10d: Gloo on CPUs, NCCL on GPUs).
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,15 @@ class Workers {
  public:
   Workers() = default;  // this process alone
 
-  // Meets the others at rank 0, which listens on host:port. Blocks until all are there. Error: they
-  // do not come within two minutes.
-  Workers(int rank, int size, const std::string& host, int port);
+  // Meets the others at rank 0, which listens on host:port. Blocks until all are there. `device`:
+  // where this process computes, a GPU of its own if it is one. Error: they do not come within two
+  // minutes; libtorch has no backend for such a device.
+  Workers(int rank, int size, const std::string& host, int port,
+          torch::Device device = torch::kCPU);
 
   // By RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them; this process alone
   // where there is no WORLD_SIZE. Error: some of them are missing or are no such numbers.
-  static Workers from_environment();
+  static Workers from_environment(torch::Device device = torch::kCPU);
 
   int rank() const { return rank_; }
   int size() const { return size_; }
@@ -39,7 +41,7 @@ class Workers {
   }
 
   // Calls of all processes meet, in order. Each tensor becomes its sum over the processes, the same
-  // to the bit in all of them. Error: one of them is gone.
+  // to the bit in all of them, wherever it is. Error: one of them is gone.
   void sum(torch::Tensor tensor) const;                       // contiguous; where it stands
   void sum(const std::vector<torch::Tensor>& tensors) const;  // small ones, together, in fp64
   void sum(double& value) const;
