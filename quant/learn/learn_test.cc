@@ -392,7 +392,8 @@ TEST(Learn, WorkersGiveTheChannelScalesOfOneProcess) {
     LearnSpec& spec = s.options.spec;
     spec.weight_scales = spec.input_scales = true;
     spec.optimizer = Optimizer::kSgd;
-    spec.lr_scales = 0.5;
+    spec.lr_scales = 1.0;
+    spec.local_steps = 1;
     spec.steps = 1;
     return s;
   };
