@@ -520,8 +520,8 @@ TEST(Learn, AResultWorseThanItsStartIsNotKept) {
 
 TEST(Learn, ShortTextIsRefused) {
   Setting s = setting();
-  s.options.spec.length = 17;
-  EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("17 tokens"), HasSubstr("'length'")));
+  s.options.spec.length = 12 * 16 + 1;
+  EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("193 tokens"), HasSubstr("'length'")));
 }
 
 TEST(Learn, WhatDoesNotGoTogetherIsRefused) {
