@@ -95,4 +95,13 @@ std::string read_text(const std::filesystem::path& path) {
   return text;
 }
 
+int64_t folder_bytes(const std::filesystem::path& folder) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, error)) {
+    if (entry.is_regular_file(error)) bytes += static_cast<int64_t>(entry.file_size(error));
+  }
+  return bytes;
+}
+
 }  // namespace qnpu

@@ -1,6 +1,7 @@
 // Small file helpers: whole files in, atomic files and folders out.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -18,6 +19,9 @@ void write_json(const std::filesystem::path& path, const nlohmann::json& json); 
 // UTF-8 text for calibration and evaluation. Error: missing, empty, binary (NUL bytes or more than
 // a few invalid UTF-8 sequences).
 std::string read_text(const std::filesystem::path& path);
+
+// Of all files in a folder and in those in it.
+int64_t folder_bytes(const std::filesystem::path& folder);
 
 // A folder that appears under its name only when commit() is called; destroyed uncommitted (an
 // error, Ctrl-C) it removes what it wrote. An existing folder is replaced at commit, not before.

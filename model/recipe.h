@@ -52,6 +52,13 @@ struct Rule {
   int block_size = -1;      // -1: not set, 0: per channel
 };
 
+// How much text is calibrated with, if the user does not say.
+struct CalibrationSpec {
+  int samples = 16;   // windows, at most; shared evenly by several texts
+  int length = 2048;  // tokens of each
+  bool operator==(const CalibrationSpec&) const = default;
+};
+
 // Text that the model writes itself, beside the texts that are given: the kinds it was trained on.
 struct SampleSpec {
   int tokens = 16384;
@@ -98,6 +105,7 @@ struct GptqSpec {
 enum class Loss {
   kCrossEntropy,  // of the next token
   kKl,            // KL divergence from the float model's logits
+  kHidden,        // mean squared difference from the float model's normed last hidden states
 };
 enum class Optimizer { kSgd, kAdam };
 
@@ -111,6 +119,7 @@ struct LearnSpec {
   bool weight_scales = false;
   bool weights = false;           // the weights before rounding
   bool norms = false;             // norm weights, at the scales' rate; not with rotations
+  bool channel_scales = false;    // what moves from channels of activations into weights
   bool quantize_weights = true;   // false: learn for the activations alone
   bool quantize_outputs = false;  // outputs of linears, K and V too, by ranges seen before learning
   bool output_scales = false;     // learned scales for the outputs of linears
@@ -137,6 +146,7 @@ struct Recipe {
   Rotation r3 = Rotation::kNone;
   Rotation r4 = Rotation::kNone;
   bool dynamic_activations = false;  // a scale per token: in the float simulator alone
+  std::optional<CalibrationSpec> calibration;
   std::optional<SampleSpec> sample;
   std::optional<PrefixSpec> prefix;
   std::optional<SplitSpec> split;

@@ -17,7 +17,7 @@ using Words = std::span<const char* const>;
 constexpr const char* kObservers[] = {"auto", "minmax", "percentile", "mean3sigma", "mse"};
 constexpr const char* kRotations[] = {"none", "hadamard", "random"};
 constexpr const char* kOnlineRotations[] = {"none", "hadamard"};
-constexpr const char* kLosses[] = {"cross_entropy", "kl"};
+constexpr const char* kLosses[] = {"cross_entropy", "kl", "hidden"};
 constexpr const char* kOptimizers[] = {"sgd", "adam"};
 
 // Reads an object's fields into variables; what is absent keeps its default.
@@ -123,6 +123,12 @@ class Writer {
 };
 
 template <typename F>
+void fields(F& f, CalibrationSpec& s) {
+  f.number("samples", s.samples, 1, 1 << 20);
+  f.number("length", s.length, 2, 1 << 20);
+}
+
+template <typename F>
 void fields(F& f, SampleSpec& s) {
   f.number("tokens", s.tokens, 1, 1 << 24);
 }
@@ -167,6 +173,7 @@ void fields(F& f, LearnSpec& s) {
   f.flag("weight_scales", s.weight_scales);
   f.flag("weights", s.weights);
   f.flag("norms", s.norms);
+  f.flag("channel_scales", s.channel_scales);
   f.flag("quantize_weights", s.quantize_weights);
   f.flag("quantize_outputs", s.quantize_outputs);
   f.flag("output_scales", s.output_scales);
@@ -187,6 +194,7 @@ template <typename F>
 void fields(F& f, Recipe& r) {
   f.text("description", r.description);
   f.flag("dynamic_activations", r.dynamic_activations);
+  f.section("calibration", r.calibration);
   f.section("sample", r.sample);
   f.section("prefix", r.prefix);
   f.section("split", r.split);

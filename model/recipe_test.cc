@@ -68,7 +68,7 @@ TEST(Recipe, MistakesAreNamed) {
   EXPECT_THAT(error_of(R"({"name": "r", "learn": {"steps": 1.5}})"), HasSubstr("an integer"));
   EXPECT_THAT(error_of(R"({"name": "r", "tune": {"transforms": true}})"),
               HasSubstr("'transforms' is not known"));
-  EXPECT_THAT(error_of(R"({"name": "r", "tune": {"loss": "hidden"}})"), HasSubstr("hidden"));
+  EXPECT_THAT(error_of(R"({"name": "r", "tune": {"loss": "logits"}})"), HasSubstr("'hidden'"));
 }
 
 TEST(Recipe, JsonRoundTrip) {
@@ -82,12 +82,14 @@ TEST(Recipe, JsonRoundTrip) {
 
 TEST(Recipe, SectionsKeepTheirDefaults) {
   const Recipe recipe = recipe_from_json(json::parse(R"({"name": "r", "gptq": {},
-                      "learn": {"steps": 7, "loss": "kl", "dynamic_inputs": true}})"),
+                      "learn": {"steps": 7, "loss": "kl", "dynamic_inputs": true,
+                                "channel_scales": true}})"),
                                          "r.json");
   EXPECT_EQ(recipe.gptq, GptqSpec{});
   EXPECT_EQ(recipe.learn->steps, 7);
   EXPECT_EQ(recipe.learn->loss, Loss::kKl);
   EXPECT_TRUE(recipe.learn->dynamic_inputs);
+  EXPECT_TRUE(recipe.learn->channel_scales);
   EXPECT_FALSE(recipe.learn->output_scales);
   EXPECT_EQ(recipe.learn->length, LearnSpec{}.length);
   EXPECT_FALSE(recipe.tune || recipe.split || recipe.prefix);

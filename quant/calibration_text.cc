@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "io/files.h"
 #include "model/tokens.h"
 
 namespace qnpu {
@@ -52,6 +53,12 @@ std::vector<Window> in_turns(const std::vector<std::vector<Window>>& of_text, si
 }
 
 }  // namespace
+
+std::vector<NamedText> read_texts(const std::vector<std::filesystem::path>& paths) {
+  std::vector<NamedText> texts;
+  for (const auto& path : paths) texts.push_back({path.filename().string(), read_text(path)});
+  return texts;
+}
 
 std::vector<int> first_tokens(const Tokenizer& tokenizer) {
   std::vector<int> first = tokenizer.encode("", /*add_special_tokens=*/true);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,9 @@ struct NamedText {
   std::string name;
   std::string text;
 };
+
+// By file name. Error: as read_text.
+std::vector<NamedText> read_texts(const std::vector<std::filesystem::path>& paths);
 
 struct TextOptions {
   int samples = 16;   // windows to calibrate with, at most; shared evenly by the texts

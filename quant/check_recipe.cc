@@ -8,11 +8,35 @@
 
 namespace qnpu {
 
-void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& workers) {
-  if (recipe.smooth && recipe.r1 != Rotation::kNone) {
+namespace {
+
+// What takes a residual stream and norms that no rotation has touched.
+void check_r1(const Recipe& recipe) {
+  if (recipe.r1 == Rotation::kNone) return;
+  const bool channels = recipe.learn && recipe.learn->channel_scales;
+  if (recipe.smooth || channels) {
     fail(
-        "recipe '{}': smooth divides by the norms' weights, but with R1 there is a rotation "
-        "between a norm and its linears; leave out one of the two",
+        "recipe '{}': {} divides by the norms' weights, but with R1 there is a rotation between a "
+        "norm and its linears; leave out one of the two",
+        recipe.name, recipe.smooth ? "smooth" : "channel_scales");
+  }
+  const auto hidden = [](const auto& spec) { return spec && spec->loss == Loss::kHidden; };
+  if (hidden(recipe.learn) || hidden(recipe.tune)) {
+    fail(
+        "recipe '{}': the loss 'hidden' compares hidden states with the float model's, which R1 "
+        "turns; take the loss 'kl', or leave out R1",
+        recipe.name);
+  }
+}
+
+}  // namespace
+
+void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& workers) {
+  check_r1(recipe);
+  if (recipe.tune && recipe.tune->channel_scales) {
+    fail(
+        "recipe '{}': channel_scales change weights before they are rounded; move the key from the "
+        "section tune to learn",
         recipe.name);
   }
   if (recipe.sensitivity && !recipe.budget.empty()) {

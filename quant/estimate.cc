@@ -229,9 +229,10 @@ class Estimator {
   }
 
   void add_learning(const std::string& section, const LearnSpec& spec) {
-    const bool teacher = spec.loss == Loss::kKl;
-    const double student = 8.0 * s_.linear + 4.0 * s_.head;
-    const double both = student + (teacher ? 2.0 * (s_.linear + s_.head) : 0.0);
+    const bool teacher = spec.loss != Loss::kCrossEntropy;
+    const double head = spec.loss == Loss::kHidden ? 0.0 : s_.head;
+    const double student = 8.0 * s_.linear + 4.0 * head;
+    const double both = student + (teacher ? 2.0 * (s_.linear + head) : 0.0);
     const double tokens = double{1.0} * spec.sequences * spec.length;
     const double judged = 2.0 * (s_.linear + s_.head) * (teacher ? 4.0 : 3.0);
     const double speed = kLearningShare * (fast_ ? speed_.bf16 : speed_.fp32);
@@ -265,7 +266,8 @@ class Estimator {
   }
 
   double learning_bytes(const LearnSpec& spec) const {
-    const bool gradients = spec.weights || spec.weight_scales || spec.rotations;
+    const bool gradients =
+        spec.weights || spec.weight_scales || spec.rotations || spec.channel_scales;
     const double networks = 2.0 * (fast_ ? 2.0 : 4.0) * (s_.linear + s_.head);
     const double moved = spec.weights && spec.lr_weights > 0.0 ? 8.0 * s_.linear : 0.0;
     const double tokens =

@@ -391,6 +391,28 @@ TEST(Quantize, EveryLearningRecipeRuns) {
   EXPECT_GE(count, 20);
 }
 
+// As MobileQuant does: after smoothing, in a model with biases.
+TEST(Quantize, ChannelScalesGoOnWhereTheyStopped) {
+  const TestFolder folder;
+  QuantizeOptions options = shortened("mobilequant-w4a8", folder.path() / "whole");
+  options.model = tiny_model_folder("tiny-qwen2");
+  options.recipe.learn->steps = 20;
+  quantize(options);
+  const auto whole = contents(options.out);
+  options.out = folder.path() / "stopped";
+  options.progress = [](const std::string& step, int done, int) {
+    if (step == "learn" && done == 18) fail("stopped");
+  };
+  EXPECT_EQ(error_of([&] { quantize(options); }), "stopped");
+  int first = 0;
+  options.progress = [&](const std::string& step, int done, int) {
+    if (step == "learn" && done > 0 && first == 0) first = done;
+  };
+  quantize(options);
+  EXPECT_EQ(first, 17);
+  EXPECT_EQ(contents(options.out), whole);
+}
+
 // Learned at rate 0, ranges stay those of the float model; else they are observed again, on the
 // model with rounded weights.
 TEST(Quantize, RangesThatWereNotLearnedAreObservedAgain) {
@@ -483,6 +505,19 @@ TEST(Quantize, BadInputsAreNamed) {
   EXPECT_THAT(error_with(wrong_width), HasSubstr("embed_tokens.weight"));
   const auto smooth_and_r1 = [](QuantizeOptions& o) { o.recipe.smooth.emplace(); };
   EXPECT_THAT(error_with(smooth_and_r1), AllOf(HasSubstr("smooth"), HasSubstr("R1")));
+  const auto channels_and_r1 = [](QuantizeOptions& o) {
+    o.recipe.learn.emplace().channel_scales = true;
+  };
+  EXPECT_THAT(error_with(channels_and_r1), AllOf(HasSubstr("channel_scales"), HasSubstr("R1")));
+  const auto channels_too_late = [](QuantizeOptions& o) {
+    o.recipe = recipe_of("smoothquant-w4a8");
+    o.recipe.tune.emplace().channel_scales = true;
+  };
+  EXPECT_THAT(error_with(channels_too_late), HasSubstr("from the section tune to learn"));
+  const auto hidden_and_r1 = [](QuantizeOptions& o) {
+    o.recipe.tune.emplace().loss = Loss::kHidden;
+  };
+  EXPECT_THAT(error_with(hidden_and_r1), AllOf(HasSubstr("'hidden'"), HasSubstr("R1")));
   const auto small_budget = [](QuantizeOptions& o) {
     o.recipe = recipe_of("auto");
     o.recipe.budget = "size<=1kB";

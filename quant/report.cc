@@ -1,10 +1,27 @@
 #include "quant/report.h"
 
-#include <nlohmann/json.hpp>
-
 #include "quant/ranges.h"
 
 namespace qnpu {
+
+nlohmann::json to_json(const Findings& findings, const Recipe& recipe) {
+  nlohmann::json report = {{"recipe", recipe.name}};
+  if (recipe.prefix) {
+    report["prefix"] = {{"tokens", findings.prefix.prefix.tokens},
+                        {"outlier_bits", findings.prefix.bits}};
+  }
+  for (const auto& [name, rounding] : findings.rounding) {
+    report["rounding"].push_back(
+        {{"name", name}, {"gptq_error", rounding.gptq_error}, {"error", rounding.error}});
+  }
+  if (recipe.sensitivity) {
+    report["sensitivity"] = {{"ratios", findings.sensitivity.ratio},
+                             {"layers", findings.sensitivity.chosen}};
+  }
+  if (!recipe.budget.empty()) report["widths"] = to_json(findings.widths);
+  for (const auto& [section, learned] : findings.learned) report[section] = learned;
+  return report;
+}
 
 nlohmann::json site_report(const Graph& graph, const std::vector<SiteStatistics>& stats) {
   const std::vector<SiteStatistics> merged = merge_tied(graph, stats);

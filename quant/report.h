@@ -15,15 +15,32 @@
 // rounding the observed values to the site's own grid, the noise of earlier sites not counted.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "model/graph.h"
+#include "model/recipe.h"
+#include "quant/choose_widths.h"
 #include "quant/freeze.h"
+#include "quant/layerwise.h"
 #include "quant/observer.h"
+#include "quant/prefix.h"
+#include "quant/sensitivity.h"
 
 namespace qnpu {
 
+// What the steps found out, each if the recipe has it.
+struct Findings {
+  PrefixSearch prefix;
+  RoundingReports rounding;
+  Sensitivity sensitivity;
+  WidthChoice widths;
+  std::map<std::string, nlohmann::json> learned;  // by section
+};
+
+nlohmann::json to_json(const Findings& findings, const Recipe& recipe);  // and the recipe's name
 nlohmann::json site_report(const Graph& graph, const std::vector<SiteStatistics>& stats);
 nlohmann::json weight_report(const WeightReports& weights);
 

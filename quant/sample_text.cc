@@ -12,6 +12,10 @@
 namespace qnpu {
 namespace {
 
+// Where neither a text nor the recipe says more; and of one sequence: all are written together.
+constexpr int kMostTokens = 8192;
+constexpr int kSequenceTokens = 256;
+
 std::vector<bool> ordinary_tokens(const Tokenizer& tokenizer, int vocab_size) {
   std::vector<bool> ordinary(static_cast<size_t>(vocab_size), false);
   bool any = false;
@@ -71,6 +75,21 @@ int sample_token(const float* logits, const std::vector<bool>& allowed, int top_
     if (rest < 0.0) return ids[i];
   }
   return ids[count == 0 ? 0 : count - 1];
+}
+
+int64_t sampled_tokens(const Recipe& recipe, int samples, int length) {
+  const int64_t wanted = recipe.sample ? recipe.sample->tokens
+                                       : std::min<int64_t>(int64_t{samples} * length, kMostTokens);
+  return std::max<int64_t>(length, wanted);
+}
+
+SampleOptions sequences_for(int64_t tokens, const ModelConfig& config) {
+  // Encoding the text again may take a few tokens less than were sampled: 1/16 more.
+  const int64_t wanted = tokens + tokens / 16 + 1;
+  SampleOptions sample;
+  sample.tokens = std::min(kSequenceTokens, config.max_positions - 1);
+  sample.sequences = static_cast<int>((wanted + sample.tokens - 1) / sample.tokens);
+  return sample;
 }
 
 std::string sample_text(const FloatModel& model, const Graph& graph, const Tokenizer& tokenizer,

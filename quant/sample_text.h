@@ -8,6 +8,7 @@
 
 #include "io/tokenizer.h"
 #include "model/graph.h"
+#include "model/recipe.h"
 #include "quant/float_model.h"
 
 namespace qnpu {
@@ -20,6 +21,13 @@ struct SampleOptions {
   uint64_t seed = 0;
   std::function<void(int done, int total)> progress;  // after each token; may throw to stop
 };
+
+// How many tokens of the model's own text a run takes, at least: what the recipe says, else
+// `samples` windows of `length`, but no more than 8192 and no less than one window.
+int64_t sampled_tokens(const Recipe& recipe, int samples, int length);
+
+// Sequences of 256 tokens, or of the longest that the model takes, for so many tokens in all.
+SampleOptions sequences_for(int64_t tokens, const ModelConfig& config);
 
 // The sequences as text, separated by empty lines; special tokens are never sampled. Temperature 1,
 // first token: BOS if the tokenizer adds one, else the end-of-text token, else a random one. The

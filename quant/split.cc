@@ -90,4 +90,20 @@ void split_mlp(FloatModel& model, int layer, const SplitPlan& plan) {
   sizes[static_cast<size_t>(layer)] = static_cast<int>(gate.size(0));
 }
 
+std::vector<int> split_sites(const Graph& graph) {
+  std::vector<int> sites;
+  for (int layer = 0; layer < graph.config.num_layers; ++layer) {
+    sites.push_back(graph.find_site(fmt::format("layers.{}.mlp.down_proj.in", layer)));
+  }
+  return sites;
+}
+
+void split_channels(FloatModel& model, const Graph& graph,
+                    const std::map<int, torch::Tensor>& maxima, const SplitSpec& spec) {
+  const std::vector<int> sites = split_sites(graph);
+  for (int layer = 0; layer < model.config.num_layers; ++layer) {
+    split_mlp(model, layer, plan_split(maxima.at(sites[static_cast<size_t>(layer)]), spec));
+  }
+}
+
 }  // namespace qnpu

@@ -6,8 +6,10 @@
 // without new channels; it is never below 1, so the output of up_proj does not grow.
 #pragma once
 
+#include <map>
 #include <vector>
 
+#include "model/graph.h"
 #include "quant/float_model.h"
 #include "quant/tensor.h"
 
@@ -28,5 +30,12 @@ SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec);
 // Widens the MLP of a layer by the plan: gate, up and down weights, and config.intermediate_sizes.
 // The order of channels is kept, copies stand side by side.
 void split_mlp(FloatModel& model, int layer, const SplitPlan& plan);
+
+// The inputs of down_proj, by layer.
+std::vector<int> split_sites(const Graph& graph);
+
+// Every layer by its own plan. `maxima`: by site. `graph` is then that of a narrower model.
+void split_channels(FloatModel& model, const Graph& graph,
+                    const std::map<int, torch::Tensor>& maxima, const SplitSpec& spec);
 
 }  // namespace qnpu

@@ -98,6 +98,15 @@ class Commands(Case):
         self.assertGreater(values["expected_peak_bytes"], 1 << 20)
         self.assertRegex(self.quantized.stderr, r"expected: about \d+ s and [\d.]+ GB of memory\n")
 
+    def test_a_recipe_says_how_much_text(self):
+        content = {"name": "r", "rules": [], "calibration": {"samples": 3, "length": 48}}
+        recipe = self.folder / "r.json"
+        recipe.write_text(json.dumps(content))
+        for options, tokens in (((), 3 * 48), (("--length", 32), 3 * 32), (("--samples", 2), 2 * 48)):
+            values = self.json("quantize", "--model", MODEL, "--recipe", recipe, "--calib", TEXT,
+                               "--out", self.folder / "r", *options)
+            self.assertEqual(values["calibration_tokens"], tokens)
+
     def test_widths_within_a_budget(self):
         out = self.folder / "budget"
         result = self.quantize(out, "--budget", "16bit<=50%,size<=400kB", recipe="auto")

@@ -86,8 +86,9 @@ QuantizeSummary quantize_with(Processes& others, const QuantizeArguments& argume
   options.recipe = load_recipe(arguments.recipe);
   if (!arguments.budget.empty()) options.recipe.budget = arguments.budget;
   options.calibration = arguments.calibration;
-  options.samples = arguments.samples;
-  options.length = arguments.length;
+  const CalibrationSpec calibration = options.recipe.calibration.value_or(CalibrationSpec{});
+  options.samples = arguments.samples > 0 ? arguments.samples : calibration.samples;
+  options.length = arguments.length > 0 ? arguments.length : calibration.length;
   options.seed = arguments.seed;
   options.out = arguments.out;
   options.device = device_named(arguments.device);

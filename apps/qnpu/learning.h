@@ -22,8 +22,8 @@ struct QuantizeArguments {
   std::string budget;                              // instead of the recipe's; empty: the recipe's
   std::vector<std::filesystem::path> calibration;  // none: sampled from the model
   std::filesystem::path out;
-  int samples = 16;
-  int length = 2048;
+  int samples = 0;  // 0: the recipe's
+  int length = 0;   // tokens; 0: the recipe's
   uint64_t seed = 0;
   int threads = 0;
   int processes = 1;           // that share the threads

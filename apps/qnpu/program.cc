@@ -113,13 +113,4 @@ void print_json(const nlohmann::json& json) {
   }
 }
 
-int64_t folder_bytes(const fs::path& folder) {
-  int64_t bytes = 0;
-  std::error_code error;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, error)) {
-    if (entry.is_regular_file(error)) bytes += static_cast<int64_t>(entry.file_size(error));
-  }
-  return bytes;
-}
-
 }  // namespace qnpu

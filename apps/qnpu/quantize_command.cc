@@ -84,12 +84,14 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--out", arguments.out, "Folder of the artifact")->required();
   command->add_option("--calib", arguments.calibration,
                       "UTF-8 texts to calibrate with (default: sampled from the model)");
-  command->add_option("--samples", arguments.samples, "Calibration windows, at most")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--length", arguments.length, "Tokens of a calibration window")
-      ->check(CLI::Range(2, 1 << 20))
-      ->capture_default_str();
+  command
+      ->add_option("--samples", arguments.samples,
+                   "Calibration windows, at most (default: the recipe's)")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--length", arguments.length,
+                   "Tokens of a calibration window (default: the recipe's)")
+      ->check(CLI::Range(2, 1 << 20));
   command->add_option("--seed", arguments.seed, "Of rotations, sampling, window choice")
       ->capture_default_str();
   command->add_option("--threads", arguments.threads, "Default: all cores")

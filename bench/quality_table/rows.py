@@ -31,6 +31,7 @@ METHODS = [
     Row("4-16-8", "Hadamard", "w4a16kv8"),
     Row("8-8-8", "ExecuTorch", "rtn-w8a8", (25.75, 17.76, 14.68, 29.99), (0.7062, 0.5194)),
     Row("8-8-8", "SmoothQuant", "smoothquant-w8a8"),
+    Row("8-8-8", "MobileQuant", "mobilequant-w8a8"),
     Row("8-8-8", "QuaRot", "quarot-w8a8", (13.93, 17.06, 14.08, 28.91), (0.7633, 0.5471)),
     Row("8-8-8", "Hadamard, 0 %", "w8a8kv8"),
     Row("8-8-8", "SpinQuant", "spinquant-w8a8", (13.96, 17.18, 14.07, 28.64), (0.7628, 0.5551)),

@@ -53,7 +53,7 @@ std::string fingerprint(const FloatModel& student, const Graph& graph, const Lea
   recipe.learn = o.spec;
   return run_fingerprint(
       {{"spec", to_json(recipe)["learn"]}, {"seed", o.seed}, {"type", torch::toString(o.type)}},
-      student, graph, *o.windows);
+      student, graph, *o.texts);
 }
 
 class Learner {
@@ -70,7 +70,7 @@ class Learner {
         student_(student, graph, student_options(options)),
         parameters_(student, graph, student_, options.spec, options.rotations, options.workers),
         pass_(student_, teacher_, options.spec.loss),
-        sequences_(*options.windows, options.spec.length, options.seed) {}
+        sequences_(*options.texts, options.spec.length, options.seed) {}
 
   LearnReport run() {
     for (const HeldOut& text : o_.held_out) {
@@ -153,7 +153,8 @@ class Learner {
       if (active) rates += fmt::format("{}'{}' ({})", rates.empty() ? "" : " or ", key, value);
     };
     mention(spec_.rotations, "lr_rotations", spec_.lr_rotations);
-    mention(spec_.input_scales || spec_.output_scales || spec_.weight_scales || spec_.norms,
+    mention(spec_.input_scales || spec_.output_scales || spec_.weight_scales || spec_.norms ||
+                spec_.channel_scales,
             "lr_scales", spec_.lr_scales);
     mention(spec_.weights, "lr_weights", spec_.lr_weights);
     fail(
@@ -225,6 +226,12 @@ void check_learning(const LearnSpec& spec, const std::string& section, const Wor
   }
   if (spec.rotations && spec.norms) {
     fail("recipe section '{}': 'rotations' and 'norms' cannot be learned together", section);
+  }
+  if (spec.channel_scales && (spec.rotations || spec.weights || spec.norms)) {
+    fail(
+        "recipe section '{}': 'channel_scales' change norms and weights that else stay; they "
+        "cannot be learned together with 'rotations', 'weights' or 'norms'",
+        section);
   }
   if (!spec.quantize_weights && (spec.weights || spec.weight_scales)) {
     fail("recipe section '{}': 'weights' and 'weight_scales' need 'quantize_weights'", section);

@@ -20,7 +20,7 @@ namespace qnpu {
 struct LearnOptions {
   LearnSpec spec;
   std::string section = "learn";  // of the recipe: for messages, and the state's file name
-  const std::vector<Window>* windows = nullptr;  // cut into sequences of spec.length tokens
+  const std::vector<Window>* texts = nullptr;  // in turns, cut into sequences of spec.length tokens
   std::vector<HeldOut> held_out;
   Rotations rotations;  // where spec.rotations starts
   uint64_t seed = 0;

@@ -41,6 +41,23 @@ Recipe recipe() {
   return recipe;
 }
 
+// With ranges of `calibrated`.
+void prepare_run(Setting& s, const FloatModel& calibrated) {
+  Random random(1);
+  for (int w = 0; w < 12; ++w) {
+    Window window(16);
+    for (int& token : window) token = static_cast<int>(random.below(s.teacher.config.vocab_size));
+    s.windows.push_back(window);
+  }
+  assign_ranges(s.graph, calibrate(calibrated, s.graph, s.windows, {}));
+  s.options.spec.steps = 12;
+  s.options.spec.sequences = 4;
+  s.options.spec.length = 16;
+  s.options.spec.loss = Loss::kKl;
+  s.options.spec.optimizer = Optimizer::kAdam;
+  s.options.type = torch::kFloat32;
+}
+
 Setting setting(const std::string& name = "tiny-llama", bool rotations = false) {
   Setting s;
   s.teacher = load_float_model(tiny_model_folder(name));
@@ -52,25 +69,30 @@ Setting setting(const std::string& name = "tiny-llama", bool rotations = false) 
   rotate(rotated, s.options.rotations);
   if (!rotations) s.student = rotated;
   s.graph = build_graph(s.teacher.config, recipe());
-  Random random(1);
-  for (int w = 0; w < 12; ++w) {
-    Window window(16);
-    for (int& token : window) token = static_cast<int>(random.below(s.teacher.config.vocab_size));
-    s.windows.push_back(window);
-  }
-  assign_ranges(s.graph, calibrate(rotated, s.graph, s.windows, {}));
-  s.options.spec.steps = 12;
-  s.options.spec.sequences = 4;
-  s.options.spec.length = 16;
-  s.options.spec.loss = Loss::kKl;
-  s.options.spec.optimizer = Optimizer::kAdam;
+  prepare_run(s, rotated);
   s.options.spec.rotations = rotations;
-  s.options.type = torch::kFloat32;
+  return s;
+}
+
+// Scales of channels, without rotations.
+Setting channel_setting(const std::string& name = "tiny-llama") {
+  Setting s;
+  s.teacher = load_float_model(tiny_model_folder(name));
+  fold_norms(s.teacher);
+  s.student = s.teacher;
+  Recipe unrotated = recipe();
+  unrotated.r1 = unrotated.r2 = Rotation::kNone;
+  s.graph = build_graph(s.teacher.config, unrotated);
+  prepare_run(s, s.teacher);
+  s.options.spec.channel_scales = true;
   return s;
 }
 
 LearnReport run(Setting& s) {
-  s.options.windows = &s.windows;
+  std::vector<Window> text(1);  // of all windows
+  for (const Window& window : s.windows)
+    text[0].insert(text[0].end(), window.begin(), window.end());
+  s.options.texts = &text;
   return learn(s.student, s.teacher, s.graph, s.options);
 }
 
@@ -156,6 +178,36 @@ TEST(Learn, NormsAloneBringTheLossDown) {
   EXPECT_GT(max_difference(s.student.weights.at(norm), before), 1e-3);
 }
 
+TEST(Learn, ChannelScalesBringTheLossDown) {
+  for (const Loss loss : {Loss::kKl, Loss::kHidden}) {
+    Setting s = channel_setting();
+    s.options.spec.loss = loss;
+    run_lower(s);
+  }
+}
+
+// With all that MobileQuant learns, and biases in one of the models.
+TEST(Learn, ChannelScalesKeepTheFloatFunction) {
+  for (const std::string& name : tiny_models()) {
+    Setting s = channel_setting(name);
+    LearnSpec& spec = s.options.spec;
+    spec.weight_scales = spec.input_scales = true;
+    spec.quantize_outputs = spec.output_scales = true;
+    spec.loss = Loss::kHidden;
+    spec.lr_scales = 0.01;
+    run(s);
+    const Graph graph = build_graph(s.teacher.config, Recipe{});
+    const Tensor tokens = torch::arange(10);
+    Simulator before(s.teacher, graph), after(s.student, graph);
+    EXPECT_LT(relative_difference(all_logits(after, tokens), all_logits(before, tokens)), 1e-4);
+    for (const char* changed : {kWeight, "layers.0.self_attn.o_proj.weight",
+                                "layers.1.post_attention_layernorm.weight"}) {
+      const Tensor& start = s.teacher.weights.at(changed);
+      EXPECT_GT(relative_difference(s.student.weights.at(changed), start), 1e-3) << name;
+    }
+  }
+}
+
 // Scales of outputs move, and with that of v's its cache's, which shares it.
 TEST(Learn, OutputScalesBringTheLossDown) {
   Setting s = setting();
@@ -223,10 +275,12 @@ TEST(Learn, RotationsBringTheLossDown) {
 }
 
 TEST(Learn, ResumedIsUninterruptedByteForByte) {
-  for (const bool rotations : {false, true}) {
+  for (const std::string what : {"weights", "rotations", "channels"}) {
+    SCOPED_TRACE(what);
     const auto prepare = [&] {
-      Setting s = setting("tiny-qwen2", rotations);
-      s.options.spec.weights = s.options.spec.norms = !rotations;
+      Setting s = what == "channels" ? channel_setting("tiny-qwen2")
+                                     : setting("tiny-qwen2", what == "rotations");
+      s.options.spec.weights = s.options.spec.norms = what == "weights";
       s.options.spec.weight_scales = s.options.spec.input_scales = true;
       s.options.spec.quantize_outputs = s.options.spec.output_scales = true;
       s.options.checkpoint_every = 5;
@@ -330,6 +384,23 @@ TEST(Learn, WorkersGiveTheNormsAndOutputsOfOneProcess) {
   run(s);
   EXPECT_GT(max_difference(s.student.weights.at(norm), start), 1e-4);
   EXPECT_GT(std::abs(s.graph.site(output).qparams.scale[0] / scale - 1.0), 5e-5);
+}
+
+TEST(Learn, WorkersGiveTheChannelScalesOfOneProcess) {
+  const auto prepare = [] {
+    Setting s = channel_setting("tiny-qwen2");
+    LearnSpec& spec = s.options.spec;
+    spec.weight_scales = spec.input_scales = true;
+    spec.optimizer = Optimizer::kSgd;
+    spec.lr_scales = 0.5;
+    spec.steps = 1;
+    return s;
+  };
+  expect_workers_learn_the_same(prepare);
+  Setting s = prepare();
+  const std::string bias = "layers.0.self_attn.v_proj.bias";
+  run(s);
+  EXPECT_GT(relative_difference(s.student.weights.at(bias), s.teacher.weights.at(bias)), 1e-5);
 }
 
 // Weights too, over several steps: all workers stay the same, and learn as well.
@@ -470,6 +541,11 @@ TEST(Learn, WhatDoesNotGoTogetherIsRefused) {
               }),
               HasSubstr("'local_steps'"));
   EXPECT_EQ(error_with([](LearnSpec& s) { s.dynamic_inputs = s.rotations = true; }), "");
+  for (bool LearnSpec::*other : {&LearnSpec::rotations, &LearnSpec::weights, &LearnSpec::norms}) {
+    EXPECT_THAT(error_with([&](LearnSpec& s) { s.channel_scales = s.*other = true; }),
+                HasSubstr("'channel_scales'"));
+  }
+  EXPECT_EQ(error_with([](LearnSpec& s) { s.channel_scales = s.dynamic_inputs = true; }), "");
 }
 
 }  // namespace

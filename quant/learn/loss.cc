@@ -59,6 +59,17 @@ LossResult kl_loss(const Tensor& hidden, const LinearGroup& head, const Tensor& 
   return by_chunks(hidden, head, factor, chunk);
 }
 
+LossResult hidden_loss(const Tensor& hidden, const Tensor& teacher_hidden, double factor) {
+  const torch::NoGradGuard no_grad;
+  const Tensor difference = hidden - teacher_hidden;
+  const auto channels = static_cast<double>(hidden.size(1));
+  LossResult result;
+  result.rows = hidden.size(0);
+  result.sum = difference.square().sum(torch::kFloat64).item<double>() / channels;
+  if (factor != 0.0) result.dhidden = difference * (2.0 * factor / channels);
+  return result;
+}
+
 Tensor next_tokens(const Tensor& tokens) {
   Tensor next = torch::full_like(tokens, -1);
   const int64_t t = tokens.size(1);

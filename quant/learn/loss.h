@@ -1,5 +1,5 @@
-// Losses over the vocabulary, by chunks of rows: logits of all tokens never exist at once, and each
-// chunk's gradient is formed with its loss.
+// Losses. Those over the vocabulary go by chunks of rows: logits of all tokens never exist at once,
+// and each chunk's gradient is formed with its loss.
 #pragma once
 
 #include "quant/learn/linear_group.h"
@@ -22,6 +22,10 @@ LossResult cross_entropy_loss(const torch::Tensor& hidden, const LinearGroup& he
 LossResult kl_loss(const torch::Tensor& hidden, const LinearGroup& head,
                    const torch::Tensor& teacher_hidden, const LinearGroup& teacher_head,
                    double factor);
+
+// Mean over the channels of (hidden - teacher)^2, by row; no head is needed.
+LossResult hidden_loss(const torch::Tensor& hidden, const torch::Tensor& teacher_hidden,
+                       double factor);
 
 // The token after each one: [B, T] -> [B * T], -1 for the last of a sequence.
 torch::Tensor next_tokens(const torch::Tensor& tokens);

@@ -60,6 +60,15 @@ TEST_P(VocabularyLoss, KlIsTorchs) {
   compare(ours, loss, x, 0.3);
 }
 
+TEST_P(VocabularyLoss, HiddenIsTheMeanSquareOfChannels) {
+  const LossResult ours = hidden_loss(hidden_, teacher_hidden_, 0.3);
+  EXPECT_EQ(ours.rows, kRows);
+  const Tensor x = hidden_.clone().requires_grad_(true);
+  const Tensor loss = torch::mse_loss(x, teacher_hidden_, torch::Reduction::Sum) / kHidden;
+  compare(ours, loss, x, 0.3);
+  EXPECT_FALSE(hidden_loss(hidden_, teacher_hidden_, 0.0).dhidden.defined());
+}
+
 TEST_P(VocabularyLoss, TheSameModelHasNone) {
   const LossResult same = kl_loss(hidden_, head_, hidden_, head_, 0.0);
   EXPECT_LT(std::abs(same.sum), 1e-4);

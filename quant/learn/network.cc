@@ -94,7 +94,7 @@ void Network::fill(LinearGroup& group, bool round) {
   group.scale = group.scale.to(wide_);
 }
 
-// [N] of a group, turned like its linears' outputs; undefined: none.
+// [N] of a group, turned or divided like its linears' outputs; undefined: none.
 Tensor Network::bias(const LinearGroup& group) const {
   std::vector<Tensor> parts;
   for (const LinearPart& part : group.parts) {
@@ -105,6 +105,8 @@ Tensor Network::bias(const LinearGroup& group) const {
       b = torch::matmul(b.view({-1, graph_.config.head_dim}), r2[node.layer]).flatten();
     }
     if (r1.defined() && node.name.ends_with("o_proj")) b = torch::matmul(b, r1);
+    const auto divisor = divisors.find(node.name);
+    if (divisor != divisors.end()) b = b / divisor->second;
     parts.push_back(b);
   }
   return torch::cat(parts);
@@ -292,6 +294,8 @@ Tensor Network::prefix_rows(int cache) const {
     const Tensor heads = rows.view({-1, graph_.config.head_dim});
     rows = torch::matmul(heads, r2[static_cast<size_t>(site.layer)]).view(rows.sizes());
   }
+  const auto divisor = divisors.find(fmt::format("layers.{}.self_attn.v_proj", site.layer));
+  if (site.role == Role::kVCache && divisor != divisors.end()) rows = rows / divisor->second;
   const Grid grid = output_grid(cache);
   return grid.used() ? fake_quant(rows, grid) : rows;
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <map>
+#include <string>
 #include <vector>
 
 #include "model/graph.h"
@@ -53,6 +54,10 @@ class Network {
   std::vector<torch::Tensor> r2;  // by layer [head_dim, head_dim]
   // Norm weights that are learned, instead of the model's: by site.
   std::map<int, torch::Tensor> gammas;
+  // What the rows of linears are divided by while scales of channels are learned
+  // (channel_learner.h), by name of the linear: biases, and of v the prefix's values. The model's
+  // own are then not divided, while the groups' scales are.
+  std::map<std::string, torch::Tensor> divisors;
 
   // The group's weights below each other, [N, K] fp32, and the scales [N] (see linear_group.h) of
   // such weights: the sites' or, where they have none, those that weight_scales chooses.

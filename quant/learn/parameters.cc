@@ -34,6 +34,7 @@ Parameters::Parameters(FloatModel& student, Graph& graph, Network& network, cons
   const torch::NoGradGuard no_grad;
   if (spec.rotations) rotations_.emplace(student, graph, network, rotations);
   if (spec.norms) norms_.emplace(student, graph, network);
+  if (spec.channel_scales) channels_.emplace(student, graph, network);
   groups_.resize(network.groups().size());
   Tensor inputs = torch::ones({static_cast<int64_t>(groups_.size())}, torch::kFloat64);
   for (size_t i = 0; i < groups_.size(); ++i) {
@@ -59,7 +60,7 @@ void Parameters::find_outputs() {
 }
 
 bool Parameters::weights_wanted() const {
-  return spec_.weights || spec_.weight_scales || spec_.rotations;
+  return spec_.weights || spec_.weight_scales || spec_.rotations || spec_.channel_scales;
 }
 
 // The group's weights in units of their scales (ones if they are not rounded). The network chose
@@ -94,7 +95,8 @@ void Parameters::make(size_t index) {
 
 Tensor Parameters::fixed_weights(size_t index) {
   const LinearGroup& linear = network_.groups()[index];
-  return rotations_ ? rotations_->weights(linear) : network_.stacked_weights(linear);
+  if (rotations_) return rotations_->weights(linear);
+  return channels_ ? channels_->weights(linear) : network_.stacked_weights(linear);
 }
 
 ScaleRule Parameters::rule(double rate) const {
@@ -108,6 +110,7 @@ void Parameters::step(const Rates& rates, int64_t tokens) {
   if (spec_.input_scales) step_inputs(gradients.inputs, rates, tokens);
   if (spec_.output_scales) step_outputs(gradients.outputs, rates, tokens);
   if (norms_) norms_->step(rule(rates.scales));
+  if (channels_) channels_->step(rule(rates.scales));
   for (LinearGroup& linear : network_.groups()) linear.input_scale_grad = 0.0;
   for (LinearPart* part : learned_outputs_) part->out_scale_grad = 0.0;
   if (!weights_wanted()) return;
@@ -144,8 +147,8 @@ Tensor Parameters::output_gradients() const {
   return torch::tensor(gradients, torch::kFloat64);
 }
 
-// Of all workers; those of weights, rotations and norms stay where they are. All are linear in what
-// a worker gathered, so each worker forms its own before the sum.
+// Of all workers; those of weights, rotations, norms and channels stay where they are. All are
+// linear in what a worker gathered, so each worker forms its own before the sum.
 Parameters::ScaleGradients Parameters::gather_gradients() {
   for (Group& group : groups_) {
     if (weights_move()) workers_.sum(group.weights.g);
@@ -157,13 +160,16 @@ Parameters::ScaleGradients Parameters::gather_gradients() {
       scales.weights.push_back(scale_gradients(groups_[i].weights, !spec_.weights));
       if (!weights_move()) partial.push_back(scales.weights.back());  // else it comes from sums
     }
-    if (rotations_) pull_back(i);
+    if (rotations_ || channels_) pull_back(i);
   }
   if (rotations_) {
     for (const Tensor& gradient : rotations_->gradients()) partial.push_back(gradient);
   }
   if (norms_) {
     for (const Tensor& gradient : norms_->gradients()) partial.push_back(gradient);
+  }
+  if (channels_) {
+    for (const Tensor& gradient : channels_->gradients()) partial.push_back(gradient);
   }
   workers_.sum(partial);
   return scales;
@@ -221,12 +227,14 @@ void Parameters::step_scale(size_t index, const Tensor& gradients, const Rates& 
   step_scales(group.scale, gradients, factor, rule(rates.scales));
 }
 
-// d(loss) / d(rotated weight), from that of the integers.
+// From the gradients of the integers to those of what makes the weights.
 void Parameters::pull_back(size_t index) {
   Group& group = groups_[index];
   const LinearGroup& linear = network_.groups()[index];
+  const Tensor rows = channels_ ? scale_gradients(group.weights, false) : Tensor();
   if (spec_.quantize_weights) mask_clipped(group.weights);
-  rotations_->pull_back(linear, group.weights.g / linear.scale.unsqueeze(1));
+  if (rotations_) rotations_->pull_back(linear, group.weights.g / linear.scale.unsqueeze(1));
+  if (channels_) channels_->pull_back(linear, group.weights.g * group.weights.x, rows);
 }
 
 void Parameters::step_weights(size_t index, const Rates& rates) {
@@ -243,9 +251,12 @@ void Parameters::step_weights(size_t index, const Rates& rates) {
   share_scale(index);
 }
 
+// Rows whose channels are divided keep their integers: it is their scales that are divided.
 void Parameters::share_scale(size_t index) {
   LinearGroup& linear = network_.groups()[index];
-  linear.scale = groups_[index].scale.scale(linear.scale.scalar_type());
+  Tensor scale = groups_[index].scale.scale(torch::kFloat64);
+  if (channels_) scale.div_(channels_->row_divisors(linear));
+  linear.scale = scale.to(linear.scale.scalar_type());
 }
 
 // Scales and integers into the network. Fixed weights are divided by their new scales.
@@ -275,6 +286,7 @@ void Parameters::finish() {
     }
   }
   if (norms_) norms_->finish(student_);
+  if (channels_) channels_->finish(student_);
   if (rotations_) rotate(student_, rotations_->result());
 }
 
@@ -282,6 +294,7 @@ void Parameters::finish() {
 NamedTensors Parameters::values() const {
   NamedTensors all = rotations_ ? rotations_->state() : NamedTensors{};
   if (norms_) append(all, norms_->values());
+  if (channels_) append(all, channels_->values());
   all.emplace_back("inputs", inputs_.log_scale);
   if (spec_.output_scales) all.emplace_back("outputs", outputs_.log_scale);
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
@@ -294,6 +307,7 @@ NamedTensors Parameters::values() const {
 NamedTensors Parameters::state() const {
   NamedTensors all = values();
   if (norms_) append(all, norms_->state());
+  if (channels_) append(all, channels_->state());
   append(all, {{"inputs.m", inputs_.m}, {"inputs.v", inputs_.v}});
   if (spec_.output_scales) append(all, {{"outputs.m", outputs_.m}, {"outputs.v", outputs_.v}});
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
@@ -315,6 +329,7 @@ void Parameters::restored(int steps) {
   steps_ = steps;
   if (rotations_) rotations_->restored();
   if (norms_) norms_->restored();
+  if (channels_) channels_->restored();
   share_inputs();
   share_outputs();
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) share(i);

@@ -1,5 +1,6 @@
 // What is learned of a network: scales of the linears' inputs, weights and outputs, norm weights,
-// the weights before rounding, or the rotations under fixed weights; and how a step changes them.
+// the weights before rounding, or rotations or scales of channels under fixed weights; and how a
+// step changes them.
 //
 // A weight is scale * x, x in units of its scale: then one learning rate fits all layers, and a
 // step of the scale does not move x across roundings.
@@ -12,6 +13,7 @@
 
 #include "model/graph.h"
 #include "quant/float_model.h"
+#include "quant/learn/channel_learner.h"
 #include "quant/learn/network.h"
 #include "quant/learn/norm_learner.h"
 #include "quant/learn/optimizer_ops.h"
@@ -42,7 +44,8 @@ class Parameters {
   // scales and rotations, and those of weights only if weights are learned.
   void step(const Rates& rates, int64_t tokens);
 
-  // Weights as real numbers, rotated, into the student; scales into the graph's sites.
+  // Weights as real numbers, rotated or with scaled channels, into the student; scales into the
+  // graph's sites.
   void finish();
 
   // Every tensor that a continued run needs. Overwrite them in place, then call restored().
@@ -98,6 +101,7 @@ class Parameters {
   const Workers workers_;
   std::optional<RotationLearner> rotations_;
   std::optional<NormLearner> norms_;
+  std::optional<ChannelLearner> channels_;
   std::vector<Group> groups_;                 // beside network.groups()
   ScaleVector inputs_;                        // [groups]; 1 where an input is not rounded
   std::vector<LinearPart*> learned_outputs_;  // of the network's groups

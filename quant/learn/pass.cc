@@ -39,7 +39,9 @@ LossResult Pass::loss(const Tensor& hidden, const Tensor& tokens, double factor)
   if (loss_ == Loss::kCrossEntropy) {
     return cross_entropy_loss(hidden, student_.head(), next_tokens(tokens), factor);
   }
-  return kl_loss(hidden, student_.head(), last_hidden(teacher_, tokens), teacher_.head(), factor);
+  const Tensor teacher = last_hidden(teacher_, tokens);
+  if (loss_ == Loss::kHidden) return hidden_loss(hidden, teacher, factor);
+  return kl_loss(hidden, student_.head(), teacher, teacher_.head(), factor);
 }
 
 LossResult Pass::run(const Tensor& tokens, double factor) {

@@ -11,7 +11,7 @@ namespace qnpu {
 
 class Pass {
  public:
-  // References must stay alive. The teacher is used by Loss::kKl.
+  // References must stay alive. The teacher is used by all but kCrossEntropy.
   Pass(Network& student, Network& teacher, Loss loss)
       : student_(student), teacher_(teacher), loss_(loss) {}
 

@@ -1,5 +1,6 @@
-// The order in which texts are learned from: a shuffle of all sequences for each round through
-// them, which depends on the seed alone.
+// The order in which texts are learned from: they take turns, so that each has the same share
+// however long it is; a text's sequences are shuffled for each round through it. Depends on the
+// seed alone.
 #pragma once
 
 #include <vector>
@@ -12,18 +13,24 @@ namespace qnpu {
 
 class Sequences {
  public:
-  // Windows are cut into pieces of `length` tokens. Error if none is that long.
-  Sequences(const std::vector<Window>& windows, int length, uint64_t seed);
+  // Texts are cut into pieces of `length` tokens. Error if none is that long.
+  Sequences(const std::vector<Window>& texts, int length, uint64_t seed);
 
   torch::Tensor next(int64_t count);  // [count, length] int64
   void skip(int64_t count);           // as if they had been read
 
  private:
-  size_t draw();
+  using Sequence = std::vector<int64_t>;
+  struct Text {
+    std::vector<Sequence> all;
+    std::vector<size_t> left;  // of this round, the next one last
+  };
+
+  const Sequence& draw();
 
   Random random_;
-  std::vector<std::vector<int64_t>> all_;
-  std::vector<size_t> left_;  // of this round, the next one last
+  std::vector<Text> texts_;
+  size_t turn_ = 0;
 };
 
 }  // namespace qnpu

@@ -1,0 +1,60 @@
+// One run of quantize(): what all its steps read, and what they find out.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+
+#include "quant/calibration_text.h"
+#include "quant/quantize.h"
+#include "quant/report.h"
+#include "quant/work_folder.h"
+
+namespace qnpu {
+
+struct Run {
+  explicit Run(const QuantizeOptions& options)
+      : o(options), recipe(options.recipe), work(options.out) {}
+
+  bool learns() const { return recipe.learn || recipe.tune; }
+  bool learns_rotations() const { return recipe.learn && recipe.learn->rotations; }
+
+  int positions(const ModelConfig& config) const {
+    return std::min(config.max_positions, o.max_positions);
+  }
+
+  void report(const std::string& step, int done, int total) const {
+    if (o.progress) o.progress(step, done, total);
+  }
+
+  WindowProgress progress_of(const std::string& step) const {
+    return [this, step](int done, int total) { report(step, done, total); };
+  }
+
+  void say(const std::string& text) const {
+    if (o.say && o.workers.first()) o.say(text);
+  }
+
+  const QuantizeOptions& o;
+  Recipe recipe;  // with the rules that sensitivity and budget add
+  TextWindows texts;
+  WorkFolder work;
+  Findings findings;
+  QuantizeResult result;
+};
+
+// Adds the seconds of its life to `total`.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& total) : total_(total) {}
+  ~Stopwatch() { total_ += std::chrono::duration<double>(Clock::now() - begin_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& total_;
+  Clock::time_point begin_ = Clock::now();
+};
+
+}  // namespace qnpu
