@@ -93,7 +93,7 @@ TEST_P(DeviceRecipeTest, QuantizesAsOnTheCpu) {
 INSTANTIATE_TEST_SUITE_P(Recipes, DeviceRecipeTest,
                          testing::Values("default", "paper", "auto", "smoothquant-w4a8",
                                          "quarot-online-w4a8", "executorch-w4a16-block",
-                                         "quantnpu-w4a8", "spinquant-w4a8"),
+                                         "quantnpu-w4a8", "spinquant-w4a8", "mobilequant-w4a8"),
                          test_name);
 
 TEST(Device, SamplesItsOwnText) {

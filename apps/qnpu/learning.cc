@@ -1,16 +1,15 @@
 #include "apps/qnpu/learning.h"
 
 #include <omp.h>
-#include <torch/cuda.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <vector>
 
 #include "apps/qnpu/interrupt.h"
 #include "apps/qnpu/processes.h"
 #include "apps/qnpu/program.h"
 #include "base/status.h"
+#include "quant/device.h"
 #include "quant/fake_quant.h"
 #include "quant/online.h"
 #include "quant/quantize.h"
@@ -23,19 +22,6 @@ namespace {
 void use_threads(int threads, int processes = 1) {
   const int all = threads > 0 ? threads : omp_get_max_threads();
   torch::set_num_threads(std::max(1, all / processes));
-}
-
-// Of the GPUs, processes of one machine take one each: LOCAL_RANK is torchrun's variable.
-torch::Device device_named(const std::string& name) {
-  if (name == "cpu") return torch::kCPU;
-  const auto count = static_cast<int>(torch::cuda::device_count());
-  if (count == 0) {
-    fail(
-        "--device cuda: there is no CUDA device here, or qnpu-learn was built with a libtorch "
-        "without CUDA; leave the option out");
-  }
-  const char* rank = std::getenv("LOCAL_RANK");
-  return {torch::kCUDA, static_cast<c10::DeviceIndex>(rank ? std::atoi(rank) % count : 0)};
 }
 
 // A simulator with everything that it refers to.
