@@ -1,6 +1,6 @@
 // qnpu and qnpu-learn: one command line, linked without and with libtorch. Whatever goes wrong ends
 // here as one sentence on standard error and exit code 1 (130 after Ctrl-C).
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cerrno>
