@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 Result = dict[str, Any]
+FLOAT = ("--dtype", "bf16")  # of the float model: what such a model is published in and runs in
 
 
 class Failed(Exception):
@@ -148,7 +149,7 @@ class Measurement:
         path, windows = self.setup.texts[text], str(self.setup.windows)
 
         def make() -> Result:
-            logits = ["--save-logits", self.logits_file(text)]
+            logits = [*FLOAT, "--save-logits", self.logits_file(text)]
             if recipe:
                 logits = ["--against", self.float_logits(text)]
             options = ["--text", path, "--windows", windows, *logits]
@@ -160,8 +161,9 @@ class Measurement:
     def task(self, recipe: str, path: Path) -> Result:
         limit = ["--limit", str(self.setup.limit)] if self.setup.limit else []
         made_from = fingerprint(self.made_from(recipe), path, *limit)
+        options = [*limit, *([] if recipe else FLOAT)]
         return kept(self.store(recipe), f"task {path.stem}", made_from, lambda: self.run(
-            "eval", self.folder(recipe), "--tasks", path, *limit)["tasks"][path.stem])
+            "eval", self.folder(recipe), "--tasks", path, *options)["tasks"][path.stem])
 
     def deployable(self, recipe: str) -> bool:
         """Recipe::deployable of model/recipe.h: else only the float simulator runs it."""
