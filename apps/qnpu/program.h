@@ -24,5 +24,6 @@ std::filesystem::path find_recipe(const std::string& name);
 // The one of `words` that needs fewest edits to become `word`; empty if none is near.
 std::string nearest_word(const std::string& word, const std::vector<std::string>& words);
 
-void print_json(const nlohmann::json& json);
+void print_json(const nlohmann::json& json);  // one object on standard output
+
 }  // namespace qnpu
