@@ -2,21 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include "quant/learn/exact_model_testing.h"
 #include "quant/learn/parameters.h"
 #include "quant/learn/pass.h"
-#include "quant/test_models.h"
 
 namespace qnpu {
 namespace {
 
 using torch::Tensor;
-
-NetworkOptions exact() {
-  NetworkOptions options;
-  options.type = torch::kFloat64;
-  options.round_inputs = options.round_weights = options.round_head = false;
-  return options;
-}
 
 // log s by pair, in the order of ChannelLearner::values().
 using Logarithms = std::vector<Tensor>;
@@ -27,16 +20,10 @@ void set(ChannelLearner& learner, const Logarithms& u) {
   learner.restored();
 }
 
-class ChannelsOfEachModel : public testing::TestWithParam<std::string> {
+class ChannelsOfEachModel : public ExactModel {
  protected:
   void SetUp() override {
-    torch::manual_seed(6);
-    model_ = load_float_model(tiny_model_folder(GetParam()));
-    fold_norms(model_);
-    graph_ = build_graph(model_.config, Recipe{});
-    const Tensor all = load_golden(tiny_model_folder(GetParam()) / "golden.safetensors").tokens;
-    tokens_ = all.narrow(0, 0, 10).view({2, 5});
-    add_prefix();
+    ExactModel::SetUp();
     Network network(model_, graph_, exact());
     const ChannelLearner learner(model_, graph_, network);
     for (const auto& [name, value] : learner.values()) {
@@ -44,17 +31,6 @@ class ChannelsOfEachModel : public testing::TestWithParam<std::string> {
     }
     for (const LinearGroup& group : network.groups()) {
       errors_.push_back(0.05 * torch::randn_like(group.codes));
-    }
-  }
-
-  // Any rows will do: what is tested is that they are divided.
-  void add_prefix() {
-    const int64_t cols = model_.config.num_kv_heads * model_.config.head_dim;
-    model_.prefix.tokens = {1, 2};
-    for (const Site& site : graph_.sites) {
-      if (site.role == Role::kKCache || site.role == Role::kVCache) {
-        model_.prefix.rows[site.name] = torch::randn({2, cols});
-      }
     }
   }
 
@@ -83,9 +59,6 @@ class ChannelsOfEachModel : public testing::TestWithParam<std::string> {
     return sum;
   }
 
-  FloatModel model_;
-  Graph graph_;
-  Tensor tokens_;
   Logarithms u_;
   std::vector<Tensor> errors_;  // by group
 };

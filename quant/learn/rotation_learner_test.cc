@@ -2,43 +2,19 @@
 
 #include <gtest/gtest.h>
 
+#include "quant/learn/exact_model_testing.h"
 #include "quant/learn/pass.h"
-#include "quant/test_models.h"
 
 namespace qnpu {
 namespace {
 
 using torch::Tensor;
 
-NetworkOptions exact() {
-  NetworkOptions options;
-  options.type = torch::kFloat64;
-  options.round_inputs = options.round_weights = options.round_head = false;
-  return options;
-}
-
-class RotationsOfEachModel : public testing::TestWithParam<std::string> {
+class RotationsOfEachModel : public ExactModel {
  protected:
   void SetUp() override {
-    torch::manual_seed(6);
-    model_ = load_float_model(tiny_model_folder(GetParam()));
-    fold_norms(model_);
-    graph_ = build_graph(model_.config, Recipe{});
-    const Tensor all = load_golden(tiny_model_folder(GetParam()) / "golden.safetensors").tokens;
-    tokens_ = all.narrow(0, 0, 10).view({2, 5});
-    add_prefix();
+    ExactModel::SetUp();
     start_ = make_rotations(model_.config, Rotation::kRandom, Rotation::kRandom, 1);
-  }
-
-  // Any rows will do: what is tested is that they turn.
-  void add_prefix() {
-    const int64_t cols = model_.config.num_kv_heads * model_.config.head_dim;
-    model_.prefix.tokens = {1, 2};
-    for (const Site& site : graph_.sites) {
-      if (site.role == Role::kKCache || site.role == Role::kVCache) {
-        model_.prefix.rows[site.name] = torch::randn({2, cols});
-      }
-    }
   }
 
   // Cross entropy of the network under rotations, which need not be orthogonal here.
@@ -74,9 +50,6 @@ class RotationsOfEachModel : public testing::TestWithParam<std::string> {
     return sum / (12 * step);
   }
 
-  FloatModel model_;
-  Graph graph_;
-  Tensor tokens_;
   Rotations start_;
 };
 
