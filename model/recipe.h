@@ -3,7 +3,7 @@
 //   {"name": "w4a8kv8", "description": "...",
 //    "rotation": {"r1": "hadamard", "r2": "hadamard"},          // or "random", or "none"
 //    "sample": {...},                                           // more calibration text
-//    "prefix": {...}, "split": {...}, "smooth": {...},          // exact transforms
+//    "prefix": {...}, "split": {...}, "smooth": {...}, "balance_heads": {...},  // exact
 //    "sensitivity": {...}, "learn": {...}, "gptq": {...}, "tune": {...},
 //    "budget": "16bit<=0%,size<=90MB",                          // widths are chosen within it
 //    "rules": [{"match": "layers.*.weight", "bitwidth": 4, "observer": "mse"}, ...]}
@@ -87,6 +87,13 @@ struct SmoothSpec {
   bool operator==(const SmoothSpec&) const = default;
 };
 
+// What q and k, v and o_proj exchange, so that one scale fits all heads (quant/balance_heads.h).
+struct BalanceHeadsSpec {
+  bool keys = true;    // by RoPE pairs of q and k
+  bool values = true;  // by channels of v and o_proj
+  bool operator==(const BalanceHeadsSpec&) const = default;
+};
+
 // The most sensitive inputs of down_proj (method.md 1.9, Eq. 4) get 16 bits.
 struct SensitivitySpec {
   double share = 0.1;  // of the layers, rounded up
@@ -151,6 +158,7 @@ struct Recipe {
   std::optional<PrefixSpec> prefix;
   std::optional<SplitSpec> split;
   std::optional<SmoothSpec> smooth;
+  std::optional<BalanceHeadsSpec> balance_heads;
   std::optional<SensitivitySpec> sensitivity;
   std::optional<LearnSpec> learn;  // stage one: before weights are rounded
   std::optional<GptqSpec> gptq;

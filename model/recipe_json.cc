@@ -151,6 +151,12 @@ void fields(F& f, SmoothSpec& s) {
 }
 
 template <typename F>
+void fields(F& f, BalanceHeadsSpec& s) {
+  f.flag("keys", s.keys);
+  f.flag("values", s.values);
+}
+
+template <typename F>
 void fields(F& f, SensitivitySpec& s) {
   f.number("share", s.share, 0.0, 1.0);
 }
@@ -199,6 +205,7 @@ void fields(F& f, Recipe& r) {
   f.section("prefix", r.prefix);
   f.section("split", r.split);
   f.section("smooth", r.smooth);
+  f.section("balance_heads", r.balance_heads);
   f.section("sensitivity", r.sensitivity);
   f.section("learn", r.learn);
   f.section("gptq", r.gptq);

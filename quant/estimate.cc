@@ -1,9 +1,7 @@
 #include "quant/estimate.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <functional>
 #include <set>
 
 #include "base/status.h"
@@ -13,41 +11,6 @@
 
 namespace qnpu {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-// ---- speeds ----
-
-constexpr double kMeasured = 0.05;  // seconds for each speed
-
-// The best of several runs: what else the machine does shall not count.
-double shortest_seconds(const std::function<void()>& work) {
-  work();  // compiles kernels, touches memory
-  double best = INFINITY;
-  const auto begin = Clock::now();
-  const auto seconds_since = [](Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  for (int i = 0; i < 3 || seconds_since(begin) < kMeasured; ++i) {
-    const auto start = Clock::now();
-    work();
-    best = std::min(best, seconds_since(start));
-  }
-  return best;
-}
-
-MachineSpeed measure() {
-  const torch::NoGradGuard no_grad;
-  constexpr int64_t kTokens = 512, kSize = 1024, kValues = int64_t{1} << 22;
-  const torch::Tensor x = torch::ones({kTokens, kSize});
-  const torch::Tensor w = torch::ones({kSize, kSize});
-  const torch::Tensor x16 = x.to(torch::kBFloat16), w16 = w.to(torch::kBFloat16);
-  const torch::Tensor values = torch::ones({kValues});
-  const double operations = 2.0 * kTokens * kSize * kSize;
-  return {operations / shortest_seconds([&] { matmul_bf16(x16, w16); }),
-          operations / shortest_seconds([&] { torch::matmul(x, w); }),
-          kValues / shortest_seconds([&] { values.mul(0.5); })};
-}
 
 // ---- shapes ----
 
@@ -136,6 +99,7 @@ class Estimator {
     if (load_.sampled_tokens > 0) add("sample", sampling());
     if (recipe_.prefix) add("prefix", prefix() * recipe_.prefix->max_tokens);
     if (recipe_.smooth) add("smooth", forward(8, std::min(load_.length, 1024)));
+    if (recipe_.balance_heads) add("balance", forward(8, std::min(load_.length, 1024)));
     if (recipe_.split) add("split", forward(8, std::min(load_.length, 1024)));
     if (recipe_.r1 != Rotation::kNone) add("rotate", {.fp32 = 4.0 * s_.hidden * weights()});
     if (recipe_.sensitivity) add("sensitivity", forward(4, std::min(load_.length, 2048)) * 2.0);
@@ -294,11 +258,6 @@ std::string duration(double seconds) {
 }
 
 }  // namespace
-
-const MachineSpeed& machine_speed() {
-  static const MachineSpeed speed = measure();
-  return speed;
-}
 
 Estimate estimate_run(const Graph& graph, const Recipe& recipe, const Workload& workload,
                       const MachineSpeed& speed) {

@@ -29,18 +29,9 @@
 
 #include "model/graph.h"
 #include "model/recipe.h"
+#include "quant/machine_speed.h"
 
 namespace qnpu {
-
-// Per second.
-struct MachineSpeed {
-  double bf16 = 0.0;    // floating-point operations of matmul_bf16
-  double fp32 = 0.0;    // of torch::matmul
-  double values = 0.0;  // fp32 values read, changed and written
-};
-
-// Measured at the first call with that call's number of threads.
-const MachineSpeed& machine_speed();
 
 struct Workload {
   int windows = 16;  // of calibration

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
+
+#include "base/vectorize.h"
 
 namespace qnpu {
 namespace {
@@ -20,26 +23,31 @@ inline int32_t bin_index(float x) {
          static_cast<int32_t>(bits >> 31) * SiteStatistics::kBins;
 }
 
-// Extremes and sums in kLanes independent chains, so that the compiler may vectorise them and the
-// result does not depend on how it does.
-struct Lanes {
-  std::array<float, kLanes> min, max;
-  std::array<double, kLanes> sum{}, squares{};
+using Floats = float __attribute__((vector_size(kLanes * sizeof(float))));
+using Doubles = double __attribute__((vector_size(kLanes * sizeof(double))));
 
-  Lanes() {
-    min.fill(std::numeric_limits<float>::infinity());
-    max.fill(-std::numeric_limits<float>::infinity());
-  }
-  void add(const float* x, int count) {
-    for (int i = 0; i < count; ++i) {
-      const double value = x[i];
-      min[i] = x[i] < min[i] ? x[i] : min[i];
-      max[i] = x[i] > max[i] ? x[i] : max[i];
-      sum[i] += value;
-      squares[i] += value * value;
-    }
-  }
+// Extremes and sums in kLanes independent chains: the result does not depend on the width of the
+// CPU's vectors.
+struct Lanes {
+  Floats min = Floats{} + std::numeric_limits<float>::infinity();
+  Floats max = Floats{} - std::numeric_limits<float>::infinity();
+  Doubles sum{}, squares{};
 };
+
+// `count` is a multiple of kLanes.
+QNPU_VECTORIZE void add_to(Lanes& to, const float* x, int64_t count) {
+  Lanes lanes = to;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    Floats v;
+    std::memcpy(&v, x + i, sizeof v);
+    const Doubles wide = __builtin_convertvector(v, Doubles);
+    lanes.min = v < lanes.min ? v : lanes.min;
+    lanes.max = v > lanes.max ? v : lanes.max;
+    lanes.sum += wide;
+    lanes.squares += wide * wide;
+  }
+  to = lanes;
+}
 
 // Integral of (t - round(t))^2 over [0, t]: 1/12 for each whole step, a cube for the rest.
 double rounding_integral(double t) {
@@ -60,16 +68,17 @@ double clipped_integral(double t, double limit) {
 void SiteStatistics::add(const float* values, int64_t count, int histogram_stride) {
   if (histogram_.empty()) histogram_.assign(2 * kBins, 0);
   Lanes lanes;
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) lanes.add(values + i, kLanes);
-  lanes.add(values + i, static_cast<int>(count - i));
+  const int64_t whole = count - count % kLanes;
+  add_to(lanes, values, whole);
   for (int lane = 0; lane < kLanes; ++lane) {
-    min_ = std::min(min_, lanes.min[lane]);
-    max_ = std::max(max_, lanes.max[lane]);
-    sum_ += lanes.sum[lane];
-    sum_of_squares_ += lanes.squares[lane];
+    const int64_t rest = whole + lane;
+    const float last = rest < count ? values[rest] : 0.0f;
+    min_ = std::min({min_, lanes.min[lane], rest < count ? last : min_});
+    max_ = std::max({max_, lanes.max[lane], rest < count ? last : max_});
+    sum_ += lanes.sum[lane] + double{last};
+    sum_of_squares_ += lanes.squares[lane] + double{last} * double{last};
   }
-  for (i = 0; i < count; i += histogram_stride) ++histogram_[bin_index(values[i])];
+  for (int64_t i = 0; i < count; i += histogram_stride) ++histogram_[bin_index(values[i])];
   count_ += count;
   histogram_count_ += (count + histogram_stride - 1) / histogram_stride;
 }

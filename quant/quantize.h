@@ -24,8 +24,8 @@ struct QuantizeOptions {
   int max_positions = 8192;            // longest context of the artifact, at most the model's own
   torch::Device device = torch::kCPU;  // where the model's tensors and what it computes are
   Workers workers;  // the first of them writes the artifact, the others only help
-  // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "split",
-  // "rotate", "sensitivity", "widths", "calibrate", "learn", "round", "tune" or "freeze", in this
+  // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "balance",
+  // "split", "rotate", "sensitivity", "widths", "calibrate", "learn", "round", "tune" or "freeze", in this
   // order, those that the recipe has. May throw, to stop: what was begun is then removed, but for
   // `out`.work, the state of a run that learns, which goes on there when it is started again.
   std::function<void(const std::string& step, int done, int total)> progress;

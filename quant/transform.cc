@@ -1,5 +1,6 @@
 #include "quant/transform.h"
 
+#include "quant/balance_heads.h"
 #include "quant/channel_maxima.h"
 #include "quant/memory.h"
 #include "quant/online.h"
@@ -23,6 +24,15 @@ void smooth_channels(Run& run, FloatModel& model, const Graph& graph) {
   const auto maxima = channel_maxima(model, graph, few(run.texts.calibration, 8, 1024),
                                      smooth_sites(graph), run.progress_of("smooth"));
   smooth(model, graph, maxima, *run.recipe.smooth);
+  return_free_memory();
+}
+
+void balance(Run& run, FloatModel& model, const Graph& graph) {
+  const Stopwatch watch(run.result.seconds["balance"]);
+  const auto maxima =
+      channel_maxima(model, graph, few(run.texts.calibration, 8, 1024),
+                     balance_sites(graph, *run.recipe.balance_heads), run.progress_of("balance"));
+  balance_heads(model, graph, maxima, *run.recipe.balance_heads);
   return_free_memory();
 }
 
@@ -63,6 +73,7 @@ void choose(Run& run, const FloatModel& model, Graph& graph) {
 void take_outliers_away(Run& run, FloatModel& model, Graph& graph, const Tokenizer& tokenizer) {
   if (run.recipe.prefix) find_prefix_of(run, model, graph, tokenizer);
   if (run.recipe.smooth) smooth_channels(run, model, graph);
+  if (run.recipe.balance_heads) balance(run, model, graph);
   if (run.recipe.split) split(run, model, graph);
 }
 

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "base/status.h"
-#include "quant/ranges.h"
 #include "quant/weights.h"
 
 namespace qnpu {
@@ -30,33 +29,18 @@ void append(NamedTensors& all, const NamedTensors& more) {
 
 Parameters::Parameters(FloatModel& student, Graph& graph, Network& network, const LearnSpec& spec,
                        const Rotations& rotations, const Workers& workers)
-    : student_(student), graph_(graph), network_(network), spec_(spec), workers_(workers) {
+    : student_(student),
+      graph_(graph),
+      network_(network),
+      spec_(spec),
+      workers_(workers),
+      ranges_(graph, network, spec) {
   const torch::NoGradGuard no_grad;
   if (spec.rotations) rotations_.emplace(student, graph, network, rotations);
   if (spec.norms) norms_.emplace(student, graph, network);
   if (spec.channel_scales) channels_.emplace(student, graph, network);
   groups_.resize(network.groups().size());
-  Tensor inputs = torch::ones({static_cast<int64_t>(groups_.size())}, torch::kFloat64);
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    const Grid& grid = network.groups()[i].input;
-    if (grid.used()) inputs[static_cast<int64_t>(i)] = grid.scale;
-    if (weights_wanted()) make(i);
-  }
-  inputs_ = ScaleVector(inputs);
-  if (spec.output_scales) find_outputs();
-}
-
-void Parameters::find_outputs() {
-  std::vector<double> scales;
-  for (LinearGroup& group : network_.groups()) {
-    group.learn_outputs = true;
-    for (LinearPart& part : group.parts) {
-      if (!part.out.used()) continue;
-      learned_outputs_.push_back(&part);
-      scales.push_back(part.out.scale);
-    }
-  }
-  outputs_ = ScaleVector(torch::tensor(scales, torch::kFloat64));
+  for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) make(i);
 }
 
 bool Parameters::weights_wanted() const {
@@ -106,16 +90,13 @@ ScaleRule Parameters::rule(double rate) const {
 void Parameters::step(const Rates& rates, int64_t tokens) {
   const torch::NoGradGuard no_grad;
   ++steps_;
-  const ScaleGradients gradients = gather_gradients();
-  if (spec_.input_scales) step_inputs(gradients.inputs, rates, tokens);
-  if (spec_.output_scales) step_outputs(gradients.outputs, rates, tokens);
+  const std::vector<Tensor> weights = gather_gradients();
+  ranges_.step(rule(rates.scales), tokens);
   if (norms_) norms_->step(rule(rates.scales));
   if (channels_) channels_->step(rule(rates.scales));
-  for (LinearGroup& linear : network_.groups()) linear.input_scale_grad = 0.0;
-  for (LinearPart* part : learned_outputs_) part->out_scale_grad = 0.0;
   if (!weights_wanted()) return;
   for (size_t i = 0; i < groups_.size() && spec_.weight_scales; ++i) {
-    step_scale(i, gradients.weights[i], rates);
+    step_scale(i, weights[i], rates);
   }
   if (rotations_) rotations_->step(rates.rotations, spec_.momentum);
   for (size_t i = 0; i < groups_.size(); ++i) {
@@ -128,95 +109,28 @@ void Parameters::step(const Rates& rates, int64_t tokens) {
   }
 }
 
-// d(loss) / d(log scale) of the inputs, as far as this worker read.
-Tensor Parameters::input_gradients() const {
-  Tensor gradients = torch::zeros_like(inputs_.log_scale);
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    const LinearGroup& linear = network_.groups()[i];
-    if (!linear.input.used()) continue;
-    gradients[static_cast<int64_t>(i)] = linear.input_scale_grad * linear.input.scale;
-  }
-  return gradients;
-}
-
-Tensor Parameters::output_gradients() const {
-  std::vector<double> gradients;
-  for (const LinearPart* part : learned_outputs_) {
-    gradients.push_back(part->out_scale_grad * part->out.scale);
-  }
-  return torch::tensor(gradients, torch::kFloat64);
-}
-
-// Of all workers; those of weights, rotations, norms and channels stay where they are. All are
-// linear in what a worker gathered, so each worker forms its own before the sum.
-Parameters::ScaleGradients Parameters::gather_gradients() {
+// Of all workers. All are linear in what a worker gathered, so each worker forms its own before the
+// sum.
+std::vector<Tensor> Parameters::gather_gradients() {
   for (Group& group : groups_) {
     if (weights_move()) workers_.sum(group.weights.g);
   }
-  ScaleGradients scales{{}, input_gradients(), output_gradients()};
-  std::vector<Tensor> partial{scales.inputs, scales.outputs};
+  std::vector<Tensor> scales, partial = ranges_.gradients();
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     if (spec_.weight_scales) {
-      scales.weights.push_back(scale_gradients(groups_[i].weights, !spec_.weights));
-      if (!weights_move()) partial.push_back(scales.weights.back());  // else it comes from sums
+      scales.push_back(scale_gradients(groups_[i].weights, !spec_.weights));
+      if (!weights_move()) partial.push_back(scales.back());  // else it comes from sums
     }
     if (rotations_ || channels_) pull_back(i);
   }
-  if (rotations_) {
-    for (const Tensor& gradient : rotations_->gradients()) partial.push_back(gradient);
-  }
-  if (norms_) {
-    for (const Tensor& gradient : norms_->gradients()) partial.push_back(gradient);
-  }
-  if (channels_) {
-    for (const Tensor& gradient : channels_->gradients()) partial.push_back(gradient);
-  }
+  const auto add = [&](const std::vector<Tensor>& more) {
+    partial.insert(partial.end(), more.begin(), more.end());
+  };
+  if (rotations_) add(rotations_->gradients());
+  if (norms_) add(norms_->gradients());
+  if (channels_) add(channels_->gradients());
   workers_.sum(partial);
   return scales;
-}
-
-// LSQ's factor has N = all values of the step that share the scale.
-void Parameters::step_inputs(const Tensor& gradients, const Rates& rates, int64_t tokens) {
-  Tensor factor = torch::ones_like(gradients);
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    const LinearGroup& linear = network_.groups()[i];
-    if (!linear.input.used()) continue;
-    const double count = static_cast<double>(tokens) * linear.codes.size(1);
-    factor[static_cast<int64_t>(i)] = 1.0 / std::sqrt(count * linear.input.high);
-  }
-  step_scales(inputs_, gradients, factor, rule(rates.scales));
-  share_inputs();
-}
-
-void Parameters::share_inputs() {
-  const Tensor scales = inputs_.scale(torch::kFloat32);
-  for (size_t i = 0; i < groups_.size(); ++i) {
-    Grid& grid = network_.groups()[i].input;
-    if (grid.used()) grid.scale = scales.data_ptr<float>()[i];
-  }
-}
-
-void Parameters::step_outputs(const Tensor& gradients, const Rates& rates, int64_t tokens) {
-  Tensor factor = torch::ones_like(gradients);
-  for (size_t i = 0; i < learned_outputs_.size(); ++i) {
-    const LinearPart& part = *learned_outputs_[i];
-    const double count = static_cast<double>(tokens) * part.rows;
-    factor[static_cast<int64_t>(i)] = 1.0 / std::sqrt(count * part.out.high);
-  }
-  step_scales(outputs_, gradients, factor, rule(rates.scales));
-  share_outputs();
-}
-
-// Into the sites too: what shares a scale with an output (the cache of v) is rounded by them.
-void Parameters::share_outputs() {
-  if (learned_outputs_.empty()) return;
-  const Tensor scales = outputs_.scale(torch::kFloat32);
-  for (size_t i = 0; i < learned_outputs_.size(); ++i) {
-    LinearPart& part = *learned_outputs_[i];
-    part.out.scale = scales.data_ptr<float>()[i];
-    graph_.sites[graph_.nodes[part.node].out].qparams.scale = {part.out.scale};
-  }
-  apply_ties(graph_);
 }
 
 // The new scale reaches the network in step_weights or share: until then x belongs to the old one.
@@ -276,7 +190,6 @@ void Parameters::finish() {
   const torch::NoGradGuard no_grad;
   for (size_t i = 0; i < groups_.size(); ++i) {
     const LinearGroup& linear = network_.groups()[i];
-    if (linear.input.used()) graph_.sites[linear.site].qparams.scale = {linear.input.scale};
     if (spec_.weights) groups_[i].weights.x.mul_(linear.scale.unsqueeze(1));  // and the views of it
     if (!weights_wanted() || !spec_.quantize_weights) continue;
     const Tensor scale = linear.scale.cpu();
@@ -285,6 +198,7 @@ void Parameters::finish() {
       graph_.sites[graph_.nodes[part.node].weight].qparams.scale.assign(rows, rows + part.rows);
     }
   }
+  ranges_.finish();
   if (norms_) norms_->finish(student_);
   if (channels_) channels_->finish(student_);
   if (rotations_) rotate(student_, rotations_->result());
@@ -295,8 +209,7 @@ NamedTensors Parameters::values() const {
   NamedTensors all = rotations_ ? rotations_->state() : NamedTensors{};
   if (norms_) append(all, norms_->values());
   if (channels_) append(all, channels_->values());
-  all.emplace_back("inputs", inputs_.log_scale);
-  if (spec_.output_scales) all.emplace_back("outputs", outputs_.log_scale);
+  append(all, ranges_.values());
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const std::string name = graph_.site(network_.groups()[i].site).name;
     all.emplace_back(name + ".weight_scale", groups_[i].scale.log_scale);
@@ -308,8 +221,7 @@ NamedTensors Parameters::state() const {
   NamedTensors all = values();
   if (norms_) append(all, norms_->state());
   if (channels_) append(all, channels_->state());
-  append(all, {{"inputs.m", inputs_.m}, {"inputs.v", inputs_.v}});
-  if (spec_.output_scales) append(all, {{"outputs.m", outputs_.m}, {"outputs.v", outputs_.v}});
+  append(all, ranges_.state());
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) {
     const Group& group = groups_[i];
     const std::string name = graph_.site(network_.groups()[i].site).name;
@@ -330,8 +242,7 @@ void Parameters::restored(int steps) {
   if (rotations_) rotations_->restored();
   if (norms_) norms_->restored();
   if (channels_) channels_->restored();
-  share_inputs();
-  share_outputs();
+  ranges_.restored();
   for (size_t i = 0; i < groups_.size() && weights_wanted(); ++i) share(i);
 }
 

@@ -17,6 +17,7 @@
 #include "quant/learn/network.h"
 #include "quant/learn/norm_learner.h"
 #include "quant/learn/optimizer_ops.h"
+#include "quant/learn/range_learner.h"
 #include "quant/learn/rotation_learner.h"
 #include "quant/learn/scale_optimizer.h"
 #include "quant/learn/workers.h"
@@ -70,26 +71,16 @@ class Parameters {
   };
 
   void make(size_t index);
-  void find_outputs();
   torch::Tensor fixed_weights(size_t index);
   ScaleRule rule(double rate) const;
-  // d(loss) / d(log scale) [n], fp64.
-  struct ScaleGradients {
-    std::vector<torch::Tensor> weights;  // by group, if they are learned
-    torch::Tensor inputs, outputs;       // beside inputs_ and outputs_
-  };
-  torch::Tensor input_gradients() const;
-  torch::Tensor output_gradients() const;
-  ScaleGradients gather_gradients();
-  void step_inputs(const torch::Tensor& gradients, const Rates& rates, int64_t tokens);
-  void step_outputs(const torch::Tensor& gradients, const Rates& rates, int64_t tokens);
+  // d(loss) / d(log scale) [n], fp64, of weights by group, if those are learned; all other
+  // gradients stay where they are.
+  std::vector<torch::Tensor> gather_gradients();
   void step_scale(size_t index, const torch::Tensor& gradients, const Rates& rates);
   void step_weights(size_t index, const Rates& rates);
   void pull_back(size_t index);
   void share(size_t index);
   void share_scale(size_t index);
-  void share_inputs();
-  void share_outputs();
   NamedTensors values() const;
   bool weights_wanted() const;
   bool weights_move() const { return spec_.weights && spec_.lr_weights > 0.0; }
@@ -99,13 +90,11 @@ class Parameters {
   Network& network_;
   LearnSpec spec_;
   const Workers workers_;
+  RangeLearner ranges_;
   std::optional<RotationLearner> rotations_;
   std::optional<NormLearner> norms_;
   std::optional<ChannelLearner> channels_;
-  std::vector<Group> groups_;                 // beside network.groups()
-  ScaleVector inputs_;                        // [groups]; 1 where an input is not rounded
-  std::vector<LinearPart*> learned_outputs_;  // of the network's groups
-  ScaleVector outputs_;                       // [learned outputs]
+  std::vector<Group> groups_;  // beside network.groups()
   int steps_ = 0;
 };
 

@@ -147,7 +147,8 @@ QNPU_VECTORIZE void silu_mul(const A* gate, const A* up, int64_t n, Grid grid, f
   for (int64_t i = 0; i < n; ++i) {
     const float g = load(gate[i]);
     const float silu = g * sigmoid(g);
-    y[i] = (round ? rounded(silu, grid) : silu) * load(up[i]);
+    const float on_grid = rounded(silu, grid);  // before the choice: a branch would not vectorise
+    y[i] = (round ? on_grid : silu) * load(up[i]);
   }
 }
 
