@@ -11,14 +11,14 @@
 
 #include "base/status.h"
 #include "model/graph.h"
+#include "model/site_builder.h"
 
 namespace qnpu {
 namespace {
 
-class Builder {
+class Builder : SiteBuilder {
  public:
-  Builder(const ModelConfig& config, const Recipe& recipe)
-      : c_(config), recipe_(recipe), used_(recipe.rules.size(), false) {
+  Builder(const ModelConfig& config, const Recipe& recipe) : SiteBuilder(recipe), c_(config) {
     graph_.config = config;
     r1_ = recipe.r1 != Rotation::kNone;
     r2_ = recipe.r2 != Rotation::kNone;
@@ -42,120 +42,6 @@ class Builder {
   }
 
  private:
-  // ---- sites ----
-
-  Site& at(int site) { return graph_.sites[static_cast<size_t>(site)]; }
-  int bits(int site) { return bitwidth(at(site).qparams.dtype); }
-  std::string in_layer(const std::string& name) const {
-    return layer_ < 0 ? name : fmt::format("layers.{}.{}", layer_, name);
-  }
-
-  // Adds a site; its width is `spec.bitwidth` unless a rule of the recipe says one of `allowed`.
-  int add_site(Site site, const std::vector<int>& allowed) {
-    const QuantSpec wished = site.spec;
-    const int rule = apply_rules(recipe_, site.name, site.spec, used_);
-    check_spec(site, wished, allowed, rule);
-    if (site.source == RangeSource::kObserved) site.rule = rule;
-    const int b = site.spec.bitwidth;
-    if (site.qparams.dtype != DType::kU16) {
-      const bool nibbles = b == 4 && site.spec.block_size == 0;  // blocks: products of 8 bits
-      site.qparams.dtype = nibbles ? DType::kS4 : b <= 8 ? DType::kS8 : DType::kS16;
-    }
-    site.layer = layer_;
-    graph_.sites.push_back(std::move(site));
-    return static_cast<int>(graph_.sites.size()) - 1;
-  }
-
-  void check_spec(const Site& site, const QuantSpec& wished, const std::vector<int>& allowed,
-                  int rule) const {
-    const auto rule_text = [&] {
-      return fmt::format("recipe '{}', rule {} ('{}')", recipe_.name, rule + 1,
-                         recipe_.rules[static_cast<size_t>(rule)].match);
-    };
-    if (std::find(allowed.begin(), allowed.end(), site.spec.bitwidth) == allowed.end()) {
-      fail("{}: {} bits asked for site '{}', which can have {} bits only", rule_text(),
-           site.spec.bitwidth, site.name, fmt::join(allowed, " or "));
-    }
-    const bool may_be_asymmetric = site.name.ends_with("silu.out");
-    if (site.spec.symmetric != wished.symmetric && !may_be_asymmetric) {
-      fail("{}: site '{}' must stay {}; only silu.out can be either", rule_text(), site.name,
-           wished.symmetric ? "symmetric" : "asymmetric");
-    }
-    if (site.spec.block_size != 0) check_blocks(site, rule_text());
-  }
-
-  // `rule` names the rule that decided.
-  static void check_blocks(const Site& site, const std::string& rule) {
-    const int size = site.spec.block_size;
-    if (!site.name.ends_with("_proj.weight")) {
-      fail("{}: site '{}' cannot have a block_size; only *_proj.weight can", rule, site.name);
-    }
-    if (site.spec.bitwidth != 4) {
-      fail(
-          "{}: blocks of {} for site '{}' of {} bits; only 4-bit weights have blocks, "
-          "\"block_size\": 0 takes them away",
-          rule, size, site.name, site.spec.bitwidth);
-    }
-    if (site.cols % size != 0) {
-      fail("{}: blocks of {} do not divide the {} inputs of site '{}'", rule, size, site.cols,
-           site.name);
-    }
-  }
-
-  int activation(const std::string& name, int cols, int default_bits,
-                 const std::vector<int>& allowed, bool rotated = false) {
-    Site site;
-    site.name = name;
-    site.cols = cols;
-    site.rotated = rotated;
-    site.spec.bitwidth = default_bits;
-    return add_site(std::move(site), allowed);
-  }
-  int activation16(const std::string& name, int cols, bool rotated = false) {
-    return activation(name, cols, 16, {16}, rotated);
-  }
-
-  int table(const std::string& name, int rows, int cols, RangeSource source) {
-    Site site;
-    site.name = name;
-    site.role = Role::kTable;
-    site.rows = rows;
-    site.cols = cols;
-    site.source = source;
-    site.spec.bitwidth = 16;
-    return add_site(std::move(site), {16});
-  }
-
-  void tie(int site, int owner) {
-    at(site).source = RangeSource::kTied;
-    at(site).tied_to = owner;
-    at(site).rule = -1;
-  }
-
-  // A site that shares its scale with `owner`, or is finer or coarser by its width.
-  int tied(const std::string& name, int owner, int bits_wanted, Role role, int cols) {
-    Site site;
-    site.name = name;
-    site.role = role;
-    site.cols = cols;
-    site.rotated = at(owner).rotated;
-    site.source = RangeSource::kTied;
-    site.tied_to = owner;
-    site.spec.bitwidth = bits_wanted;
-    return add_site(std::move(site), {bits_wanted});
-  }
-
-  int scores_site(const std::string& name, RangeSource source, bool symmetric, DType dtype) {
-    Site site;
-    site.name = in_layer("self_attn." + name);
-    site.role = Role::kScores;
-    site.source = source;
-    site.spec.bitwidth = 16;
-    site.spec.symmetric = symmetric;
-    site.qparams.dtype = dtype;
-    return add_site(std::move(site), {16});
-  }
-
   // ---- nodes ----
 
   int node(Op op, const std::string& name, std::vector<int> in, int out, int weight = -1,
@@ -352,20 +238,8 @@ class Builder {
     return residual_add(hidden, down, "mlp.residual");
   }
 
-  void refuse_unused_rules() const {
-    for (size_t i = 0; i < used_.size(); ++i) {
-      if (used_[i]) continue;
-      fail("recipe '{}', rule {}: '{}' matches no site of this model; `qnpu inspect` lists them",
-           recipe_.name, i + 1, recipe_.rules[i].match);
-    }
-  }
-
   const ModelConfig& c_;
-  const Recipe& recipe_;
-  std::vector<bool> used_;
-  Graph graph_;
   bool r1_ = false, r2_ = false, r3_ = false, r4_ = false;
-  int layer_ = -1;
   int cos_ = -1, sin_ = -1;
 };
 
