@@ -105,11 +105,23 @@ TEST(Estimate, StepsAreThoseOfTheRecipe) {
   EXPECT_GT(estimate(recipe_of("auto"), load).seconds.at("widths"), 0.0);
 }
 
+// The same speeds reached by several threads together are worth less, but more than one thread's.
+TEST(Estimate, ThreadsWaitForEachOther) {
+  MachineSpeed two = kSpeed;
+  two.threads = 2;
+  const Workload load{.windows = 64, .length = 512};
+  const double one = estimate(recipe_of("fast"), load).total;
+  const double shared = estimate(recipe_of("fast"), load, smollm2(), two).total;
+  EXPECT_GT(shared, one);
+  EXPECT_LT(shared, 2.0 * one);
+}
+
 TEST(Estimate, MachineSpeedIsMeasuredOnce) {
   const MachineSpeed& speed = machine_speed();
   EXPECT_GT(speed.bf16, 1e8);
   EXPECT_GT(speed.fp32, 1e8);
   EXPECT_GT(speed.values, 1e6);
+  EXPECT_EQ(speed.threads, torch::get_num_threads());
   EXPECT_EQ(&speed, &machine_speed());
 }
 

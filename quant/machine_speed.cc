@@ -41,7 +41,7 @@ MachineSpeed measure() {
   const double operations = 2.0 * kTokens * kSize * kSize;
   return {operations / shortest_seconds([&] { matmul_bf16(x16, w16); }),
           operations / shortest_seconds([&] { torch::matmul(x, w); }),
-          kValues / shortest_seconds([&] { values.mul(0.5); })};
+          kValues / shortest_seconds([&] { values.mul(0.5); }), torch::get_num_threads()};
 }
 
 }  // namespace
