@@ -75,6 +75,7 @@ TEST(Recipe, JsonRoundTrip) {
   const json j = json::parse(R"({"name": "r", "description": "d", "dynamic_activations": false,
       "rotation": {"r1": "hadamard", "r2": "random", "r3": "none", "r4": "hadamard"},
       "prefix": {"max_tokens": 2}, "sensitivity": {"share": 0.25},
+      "balance_heads": {"keys": false, "values": true},
       "rules": [{"match": "*", "bitwidth": 4, "symmetric": false, "observer": "percentile",
                  "percentile": 99.9, "block_size": 32}]})");
   EXPECT_EQ(to_json(recipe_from_json(j, "r.json")), j);

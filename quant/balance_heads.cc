@@ -23,11 +23,12 @@ int site_of(const Graph& graph, int layer, const char* name) {
   return graph.find_site(in_layer(layer, name));
 }
 
-// [heads * hd] of query heads -> [KV, hd]: the largest, or the sum, of the heads that share keys.
+// [heads * hd] -> [KV, heads / KV, hd]: side by side what shares keys and values.
 Tensor by_kv_head(const Tensor& columns, const ModelConfig& config) {
   return columns.reshape({config.num_kv_heads, -1, config.head_dim});
 }
 
+// [KV, hd]
 Tensor largest(const FloatModel& model, const Tensor& maxima) {
   return by_kv_head(maxima.to(device_of(model), torch::kFloat64), model.config)
       .amax(1)

@@ -218,6 +218,25 @@ TEST(Quantize, SmoothMakesRangesNarrower) {
   EXPECT_EQ(plain.second, 32767);  // gamma is one everywhere
 }
 
+TEST(Quantize, BalancesHeadsIfTheRecipeSaysSo) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-qwen2", folder.path() / "out");
+  options.recipe = recipe_of("w8a8kv8");
+  const auto scale = [&](const char* site) {
+    quantize(options);
+    const auto artifact = load_artifact(options.out);
+    return artifact->graph.site(artifact->graph.find_site(site)).qparams.scale;
+  };
+  const char* keys = "layers.0.self_attn.k_cache";
+  const char* values = "layers.0.self_attn.v_cache";
+  const auto plain_keys = scale(keys), plain_values = scale(values);
+  options.recipe.balance_heads = BalanceHeadsSpec{.keys = true, .values = false};
+  EXPECT_NE(scale(keys), plain_keys);
+  options.recipe.balance_heads = BalanceHeadsSpec{.keys = false, .values = true};
+  EXPECT_EQ(scale(keys), plain_keys);
+  EXPECT_NE(scale(values), plain_values);
+}
+
 TEST(Quantize, SensitivityWidensTheChosenLayers) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
