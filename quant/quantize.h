@@ -25,9 +25,10 @@ struct QuantizeOptions {
   torch::Device device = torch::kCPU;  // where the model's tensors and what it computes are
   Workers workers;  // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "balance",
-  // "split", "rotate", "sensitivity", "widths", "calibrate", "learn", "round", "tune" or "freeze", in this
-  // order, those that the recipe has. May throw, to stop: what was begun is then removed, but for
-  // `out`.work, the state of a run that learns, which goes on there when it is started again.
+  // "split", "rotate", "sensitivity", "widths", "calibrate", "learn", "round", "tune" or "freeze",
+  // in this order, those that the recipe has. May throw, to stop: what was begun is then removed,
+  // but for `out`.work, the state of a run that learns, which goes on there when it is started
+  // again.
   std::function<void(const std::string& step, int done, int total)> progress;
   // Whole lines for the user, by the first worker: what the run will take, before the long work,
   // and the widths that were chosen within a budget.
