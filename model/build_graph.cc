@@ -7,9 +7,7 @@
 //   o_proj
 //   -> + residual -> post_attention_layernorm -> gate, up -> silu * up -> down_proj -> + residual
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
-#include "base/status.h"
 #include "model/graph.h"
 #include "model/site_builder.h"
 

@@ -1,8 +1,8 @@
 #include "quant/balance_heads.h"
 
-#include "base/status.h"
+#include <algorithm>
+
 #include "quant/channel_pairs.h"
-#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -11,12 +11,10 @@ using torch::Tensor;
 
 constexpr double kSmallest = 1e-5;  // of a maximum: a channel that is always 0 stays as it is
 
-// The pair from v_proj to o_proj.
+// From v_proj to o_proj.
 const ChannelPair& values_pair() {
-  for (const ChannelPair& pair : channel_pairs()) {
-    if (pair.values) return pair;
-  }
-  fail("There is no pair of v_proj and o_proj.");
+  const std::vector<ChannelPair>& all = channel_pairs();
+  return *std::find_if(all.begin(), all.end(), [](const ChannelPair& pair) { return pair.values; });
 }
 
 int site_of(const Graph& graph, int layer, const char* name) {
@@ -48,33 +46,20 @@ Tensor key_factors(const Tensor& q, const Tensor& k, bool shared) {
   return (key / query).sqrt().repeat({1, 2});
 }
 
-void multiply(FloatModel& model, const std::string& name, const Tensor& s) {
-  const auto found = model.weights.find(name);
-  if (found == model.weights.end()) return;
-  Tensor& tensor = found->second;
-  const Tensor factor = tensor.dim() == 2 ? s.unsqueeze(1) : s;
-  replace(tensor, (tensor * factor).to(tensor.scalar_type()));
-}
-
-// s [KV, hd]: of the keys 1 / s, of the queries s.
+// s [KV, hd]: keys / s, queries * s.
 void scale_keys(FloatModel& model, int layer, const Tensor& s) {
   const std::string attention = in_layer(layer, "self_attn.");
   const Tensor per_key = s.flatten();
   if (model.config.qk_norm) {
-    multiply(model, attention + "k_norm.weight", 1.0 / s[0]);
-    multiply(model, attention + "q_norm.weight", s[0]);
+    divide_output(model, attention + "k_norm", s[0]);
+    divide_output(model, attention + "q_norm", 1.0 / s[0]);
   } else {
     const int64_t rows = int64_t{model.config.num_heads} * model.config.head_dim;
-    const Tensor per_query = to_columns(per_key, rows, model.config.head_dim);
-    for (const char* part : {".weight", ".bias"}) {
-      multiply(model, attention + "k_proj" + part, 1.0 / per_key);
-      multiply(model, attention + "q_proj" + part, per_query);
-    }
+    divide_output(model, attention + "k_proj", per_key);
+    divide_output(model, attention + "q_proj",
+                  1.0 / to_columns(per_key, rows, model.config.head_dim));
   }
-  const auto prefix = model.prefix.rows.find(attention + "k_cache");
-  if (prefix != model.prefix.rows.end()) {
-    prefix->second = (prefix->second / per_key).to(prefix->second.scalar_type());
-  }
+  divide_prefix(model, attention + "k_cache", per_key);
 }
 
 // [KV * hd]

@@ -25,17 +25,6 @@ Tensor divide_gamma(Tensor& gamma, const Tensor& s) {
 
 void divide(Tensor& tensor, const Tensor& s) { tensor = (tensor / s).to(tensor.scalar_type()); }
 
-void divide_rows(FloatModel& model, int layer, const ChannelPair& pair, const Tensor& s) {
-  const std::string name = in_layer(layer, pair.divider);
-  Tensor& rows = model.weights.at(name + ".weight");
-  replace(rows, (rows / s.unsqueeze(1)).to(rows.scalar_type()));
-  const auto bias = model.weights.find(name + ".bias");
-  if (bias != model.weights.end()) divide(bias->second, s);
-  if (!pair.values) return;
-  const auto prefix = model.prefix.rows.find(in_layer(layer, "self_attn.v_cache"));
-  if (prefix != model.prefix.rows.end()) divide(prefix->second, s);  // [P, KV * hd]
-}
-
 }  // namespace
 
 const std::vector<ChannelPair>& channel_pairs() {
@@ -72,12 +61,26 @@ Tensor to_channels(const Tensor& columns, int64_t channels, int64_t head_dim) {
   return columns.reshape({-1, group, head_dim}).sum(1).flatten();
 }
 
+void divide_output(FloatModel& model, const std::string& module, const Tensor& s) {
+  Tensor& weight = model.weights.at(module + ".weight");
+  const Tensor divisor = weight.dim() == 2 ? s.unsqueeze(1) : s;
+  replace(weight, (weight / divisor).to(weight.scalar_type()));
+  const auto bias = model.weights.find(module + ".bias");
+  if (bias != model.weights.end()) divide(bias->second, s);
+}
+
+void divide_prefix(FloatModel& model, const std::string& cache, const Tensor& s) {
+  const auto rows = model.prefix.rows.find(cache);
+  if (rows != model.prefix.rows.end()) divide(rows->second, s);  // [P, KV * hd]
+}
+
 void divide_channels(FloatModel& model, int layer, const ChannelPair& pair, Tensor s) {
   const torch::NoGradGuard no_grad;
   if (pair.norm) {
     s = divide_gamma(model.weights.at(in_layer(layer, pair.divider) + ".weight"), s);
   } else {
-    divide_rows(model, layer, pair, s);
+    divide_output(model, in_layer(layer, pair.divider), s);
+    if (pair.values) divide_prefix(model, in_layer(layer, "self_attn.v_cache"), s);
   }
   for (const char* reader : pair.readers) {
     Tensor& w = model.weights.at(in_layer(layer, reader) + ".weight");

@@ -35,6 +35,13 @@ std::string in_layer(int layer, const std::string& module);
 torch::Tensor to_columns(const torch::Tensor& channels, int64_t columns, int64_t head_dim);
 torch::Tensor to_channels(const torch::Tensor& columns, int64_t channels, int64_t head_dim);
 
+// All that a module ("layers.3.self_attn.v_proj", or a norm) puts out: its weight's rows and its
+// bias, by s [rows].
+void divide_output(FloatModel& model, const std::string& module, const torch::Tensor& s);
+
+// A prefix's rows of a cache, if there is one, by s [KV * hd].
+void divide_prefix(FloatModel& model, const std::string& cache, const torch::Tensor& s);
+
 // Needs fold_norms first, and no R1 (between norm and linears there is then a rotation). Keeps the
 // function. A gamma is put on the grid of the 16-bit table that will hold it, and s is taken from
 // that: rounding the table later changes nothing. s [channels of the divider], positive, fp64.

@@ -102,9 +102,9 @@ class Estimator {
     add("load", {.values = kLoadPasses * weights()});
     if (load_.sampled_tokens > 0) add("sample", sampling());
     if (recipe_.prefix) add("prefix", prefix() * recipe_.prefix->max_tokens);
-    if (recipe_.smooth) add("smooth", forward(8, std::min(load_.length, 1024)));
-    if (recipe_.balance_heads) add("balance", forward(8, std::min(load_.length, 1024)));
-    if (recipe_.split) add("split", forward(8, std::min(load_.length, 1024)));
+    if (recipe_.smooth) add("smooth", channel_maxima());
+    if (recipe_.balance_heads) add("balance", channel_maxima());
+    if (recipe_.split) add("split", channel_maxima());
     if (recipe_.r1 != Rotation::kNone) add("rotate", {.fp32 = 4.0 * s_.hidden * weights()});
     if (recipe_.sensitivity) add("sensitivity", forward(4, std::min(load_.length, 2048)) * 2.0);
     if (!recipe_.budget.empty()) add("widths", widths());
@@ -154,6 +154,9 @@ class Estimator {
     work.values = s_.vocab * tokens;
     return work;
   }
+
+  // As smoothing, balancing and splitting look at them.
+  Work channel_maxima() const { return forward(8, std::min(load_.length, 1024)); }
 
   // Sequences of 256 tokens, a token of each at a time.
   Work sampling() const {

@@ -4,8 +4,8 @@
 //
 // Time. A step is so many floating-point operations in bf16 products, so many in fp32, so many
 // values touched by elementwise passes, and so many operations called; seconds are the sum of each
-// count over its speed. With P weights of the linears in the layers, n tokens and L(x) a sum over
-// layers:
+// count over its speed, and more with several threads, which wait for each other. With P weights of
+// the linears in the layers, n tokens and L(x) a sum over layers:
 //
 //   forward      2 P n (bf16), L(4 H hd T) n (fp32: scores and context), L(sites' columns) n and
 //                several times L(H T) n values, P values for each window (weights become bf16)

@@ -1,5 +1,6 @@
 // Attention in the simulator: caches, and scores to context by chunks of heads.
 #include <algorithm>
+#include <cmath>
 
 #include "quant/simulator.h"
 

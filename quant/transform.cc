@@ -19,28 +19,32 @@ void find_prefix_of(Run& run, FloatModel& model, const Graph& graph, const Token
   model.prefix = run.findings.prefix.prefix;
 }
 
+// The largest magnitudes of the channels of `sites`; `step` is what it is reported as.
+std::map<int, torch::Tensor> maxima_of(Run& run, const FloatModel& model, const Graph& graph,
+                                       const std::vector<int>& sites, const char* step) {
+  return channel_maxima(model, graph, few(run.texts.calibration, 8, 1024), sites,
+                        run.progress_of(step));
+}
+
 void smooth_channels(Run& run, FloatModel& model, const Graph& graph) {
   const Stopwatch watch(run.result.seconds["smooth"]);
-  const auto maxima = channel_maxima(model, graph, few(run.texts.calibration, 8, 1024),
-                                     smooth_sites(graph), run.progress_of("smooth"));
+  const auto maxima = maxima_of(run, model, graph, smooth_sites(graph), "smooth");
   smooth(model, graph, maxima, *run.recipe.smooth);
   return_free_memory();
 }
 
 void balance(Run& run, FloatModel& model, const Graph& graph) {
   const Stopwatch watch(run.result.seconds["balance"]);
-  const auto maxima =
-      channel_maxima(model, graph, few(run.texts.calibration, 8, 1024),
-                     balance_sites(graph, *run.recipe.balance_heads), run.progress_of("balance"));
-  balance_heads(model, graph, maxima, *run.recipe.balance_heads);
+  const BalanceHeadsSpec& spec = *run.recipe.balance_heads;
+  const auto maxima = maxima_of(run, model, graph, balance_sites(graph, spec), "balance");
+  balance_heads(model, graph, maxima, spec);
   return_free_memory();
 }
 
 // Outlier channels of down_proj's inputs; the graph is that of the wider model.
 void split(Run& run, FloatModel& model, Graph& graph) {
   const Stopwatch watch(run.result.seconds["split"]);
-  const auto maxima = channel_maxima(model, graph, few(run.texts.calibration, 8, 1024),
-                                     split_sites(graph), run.progress_of("split"));
+  const auto maxima = maxima_of(run, model, graph, split_sites(graph), "split");
   split_channels(model, graph, maxima, *run.recipe.split);
   graph = build_graph(model.config, run.recipe);
   return_free_memory();
