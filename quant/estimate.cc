@@ -227,15 +227,22 @@ class Estimator {
     for (const auto& spec : {recipe_.learn, recipe_.tune}) {
       if (spec) most = std::max(most, learning_bytes(*spec));
     }
-    return kProgram + logits + 4.0 * weights() + most;
+    return kProgram + logits + held(4.0 * weights()) + most;
+  }
+
+  // Of `bytes` of weights: all, or if they lie in files, a layer's (old, rotated, rounded) and the
+  // tables', whose pages are touched again and again.
+  double held(double bytes) const {
+    if (!load_.spilled) return bytes;
+    return std::min(bytes, 12.0 * s_.linear / s_.layers + 8.0 * s_.head);
   }
 
   double rounding_bytes(const GptqSpec& spec) const {
     const double windows = spec.windows > 0 ? std::min(spec.windows, load_.windows) : load_.windows;
     const double tokens = windows * load_.length / load_.processes;
     const double stream = 2.3 * 4.0 * (s_.hidden + mlp_) * tokens;  // 2.3: measured
-    const double teacher = recipe_.tune || recipe_.learn ? 4.0 * weights() : 0.0;
-    return 4.0 * s_.linear + stream * (spec.feedback ? 2.0 : 1.0) + teacher +
+    const double teacher = recipe_.tune || recipe_.learn ? held(4.0 * weights()) : 0.0;
+    return (load_.spilled ? 0.0 : 4.0 * s_.linear) + stream * (spec.feedback ? 2.0 : 1.0) + teacher +
            48.0 * s_.widest * s_.widest;
   }
 

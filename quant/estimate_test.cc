@@ -55,6 +55,22 @@ TEST(Estimate, KnownFiguresWithinAThird) {
   EXPECT_GT(paper.total, 12 * 3600.0);
 }
 
+// The shape of Llama-3.2-1B, rounded with its weights in files (bench/large-model): 7.70 GB.
+TEST(Estimate, WeightsInFilesDoNotCount) {
+  ModelConfig config = smollm2();
+  config.vocab_size = 128256;
+  config.hidden_size = 2048;
+  config.intermediate_size = 8192;
+  config.num_layers = 16;
+  config.num_heads = 32;
+  config.num_kv_heads = 8;
+  Workload load{.windows = 8, .length = 512, .spilled = true};
+  const Estimate spilled = estimate(recipe_of("fast"), load, config);
+  EXPECT_NEAR(static_cast<double>(spilled.peak_bytes) / 7.70e9, 1.0, 0.2);
+  load.spilled = false;
+  EXPECT_GT(estimate(recipe_of("fast"), load, config).peak_bytes, 1.5 * spilled.peak_bytes);
+}
+
 TEST(Estimate, StepsCostInProportion) {
   Recipe recipe = recipe_of("default");
   const Workload load{.windows = 8, .length = 64};

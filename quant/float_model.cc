@@ -111,6 +111,8 @@ void check_nothing_left_out(const Checkpoint& checkpoint, const FloatModel& mode
 
 }  // namespace
 
+int64_t float_bytes(const ModelConfig& config) { return bytes_of(expected_tensors(config)); }
+
 FloatModel load_float_model(const std::filesystem::path& folder, const std::filesystem::path& spill,
                             int64_t most_in_memory) {
   FloatModel model;

@@ -36,6 +36,7 @@ struct FloatModel {
 
 // fp32 weights of models up to here stay in memory; the matrices of larger ones live in files.
 constexpr int64_t kMostInMemory = int64_t{2} << 30;
+int64_t float_bytes(const ModelConfig& config);  // of its weights in fp32
 
 // Reads config.json and the safetensors. `spill` is a folder on a disk with room for all weights in
 // fp32 (spill.h), for models of more than `most_in_memory` bytes; empty: every model in memory.

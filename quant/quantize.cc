@@ -43,7 +43,9 @@ constexpr int kRangeTokens = 16384;
 // What this will take, before it is begun; the speeds are those of a CPU.
 void announce(Run& run, const Graph& graph) {
   if (!run.o.workers.first() || !run.o.device.is_cpu()) return;
-  Workload load{.length = run.o.length, .processes = run.o.workers.size()};
+  Workload load{.length = run.o.length,
+                .processes = run.o.workers.size(),
+                .spilled = float_bytes(graph.config) > kMostInMemory};
   if (run.o.calibration.empty() || run.recipe.sample) {
     load.sampled_tokens = sampled_tokens(run.recipe, run.o.samples, run.o.length);
   }

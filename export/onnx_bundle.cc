@@ -1,0 +1,93 @@
+#include "export/onnx_bundle.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/status.h"
+#include "io/files.h"
+
+namespace qnpu {
+namespace {
+
+using nlohmann::json;
+
+// protobuf's own limit; weights lie outside.
+constexpr size_t kMostModelBytes = size_t{2} << 30;
+
+json values_to_json(const google::protobuf::RepeatedPtrField<onnx::ValueInfoProto>& values) {
+  json list = json::array();
+  for (const onnx::ValueInfoProto& value : values) {
+    json shape = json::array();
+    const onnx::TypeProto::Tensor& type = value.type().tensor_type();
+    for (const auto& dim : type.shape().dim()) shape.push_back(dim.dim_value());
+    list.push_back({{"name", value.name()}, {"type", type.elem_type()}, {"shape", shape}});
+  }
+  return list;
+}
+
+void write_model(const onnx::ModelProto& model, const std::filesystem::path& path) {
+  if (model.ByteSizeLong() > kMostModelBytes) {
+    fail("{} would be larger than the 2 GB of a protobuf message; export fewer layers at a time",
+         path.string());
+  }
+  write_file(path, model.SerializeAsString());
+}
+
+json write_graph(const Artifact& artifact, const DecoderOptions& options, const std::string& name,
+                 WeightFile& weights, const std::filesystem::path& folder) {
+  const DecoderModel decoder = make_decoder(artifact, options, weights);
+  const std::string file = name + ".onnx";
+  write_model(decoder.model, folder / file);
+  json sites = json::object();
+  for (const auto& [site, place] : decoder.sites) {
+    sites[site] = {{"tensor", place.tensor}, {"shape", place.shape}};
+  }
+  return {{"file", file},
+          {"rows", options.rows},
+          {"nodes", decoder.model.graph().node_size()},
+          {"inputs", values_to_json(decoder.model.graph().input())},
+          {"outputs", values_to_json(decoder.model.graph().output())},
+          {"sites", sites}};
+}
+
+// For whoever feeds cos and sin: the rows by position.
+void write_rope_tables(const Artifact& artifact, const std::filesystem::path& path) {
+  std::vector<TensorToWrite> tables;
+  for (const char* name : {"cos", "sin"}) {
+    const TensorView& table = artifact.tensors.at(std::string("rope.") + name);
+    tables.push_back({name, table.dtype, table.shape, {table.data, table.bytes}});
+  }
+  write_safetensors(path, tables);
+}
+
+}  // namespace
+
+json write_onnx(const Artifact& artifact, const DecoderOptions& options,
+                const std::filesystem::path& folder) {
+  const ModelConfig& config = artifact.graph.config;
+  WeightFile weights("weights.bin");
+  DecoderOptions decode = options;
+  decode.rows = 1;
+  json result = {{"format", "quantnpu-onnx"},
+                 {"version", 1},
+                 {"context", options.context},
+                 {"prefix", artifact.graph.prefix_length()},
+                 {"layers", config.num_layers},
+                 {"kv_heads", config.num_kv_heads},
+                 {"head_dim", config.head_dim},
+                 {"vocab_size", config.vocab_size},
+                 {"names",
+                  {{"past_key", options.names.past_key},
+                   {"past_value", options.names.past_value},
+                   {"new_key", options.names.new_key},
+                   {"new_value", options.names.new_value}}},
+                 {"graphs",
+                  {{"prefill", write_graph(artifact, options, "prefill", weights, folder)},
+                   {"decode", write_graph(artifact, decode, "decode", weights, folder)}}}};
+  weights.write(folder);
+  write_rope_tables(artifact, folder / "rope.safetensors");
+  result["weight_bytes"] = weights.bytes();
+  write_json(folder / "export.json", result);
+  return result;
+}
+
+}  // namespace qnpu

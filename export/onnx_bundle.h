@@ -1,0 +1,22 @@
+// `qnpu export --to onnx`: a prefill and a decode graph of an artifact in one folder, with one file
+// of weights, and what a program needs to know to feed them.
+//
+//   prefill.onnx, decode.onnx   static QDQ graphs (decoder.h)
+//   weights.bin                 their large constants, shared
+//   rope.safetensors            cos and sin by position, for whoever feeds them
+//   export.json                 sizes, inputs and outputs, sites of both graphs
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+
+#include "export/decoder.h"
+
+namespace qnpu {
+
+// Writes into `folder`, which exists (a staging folder); returns the content of export.json.
+// `options.rows` are those of the prefill graph; the decode graph has one.
+nlohmann::json write_onnx(const Artifact& artifact, const DecoderOptions& options,
+                          const std::filesystem::path& folder);
+
+}  // namespace qnpu

@@ -1,0 +1,206 @@
+#include "export/onnx_graph.h"
+
+#include <fmt/ranges.h>
+
+#include <bit>
+#include <cstring>
+
+namespace qnpu {
+namespace {
+
+constexpr int kIrVersion = 10, kOpset = 21;
+constexpr size_t kMostInGraph = 256;  // bytes of a constant; larger ones go to the weight file
+
+template <typename T>
+std::span<const std::byte> bytes_of(const T& value) {
+  return std::as_bytes(std::span(&value, 1));
+}
+
+void set_attribute(onnx::NodeProto& node, const Attribute& attribute) {
+  onnx::AttributeProto& proto = *node.add_attribute();
+  proto.set_name(attribute.name);
+  if (const auto* i = std::get_if<int64_t>(&attribute.value)) {
+    proto.set_type(onnx::AttributeProto::INT);
+    proto.set_i(*i);
+  } else if (const auto* f = std::get_if<float>(&attribute.value)) {
+    proto.set_type(onnx::AttributeProto::FLOAT);
+    proto.set_f(*f);
+  } else {
+    proto.set_type(onnx::AttributeProto::INTS);
+    for (const int64_t value : std::get<std::vector<int64_t>>(attribute.value)) {
+      proto.add_ints(value);
+    }
+  }
+}
+
+void set_type(onnx::ValueInfoProto& info, const std::string& name, const Shape& shape,
+              OnnxType type) {
+  info.set_name(name);
+  onnx::TypeProto::Tensor& tensor = *info.mutable_type()->mutable_tensor_type();
+  tensor.set_elem_type(static_cast<int>(type));
+  for (const int64_t size : shape) tensor.mutable_shape()->add_dim()->set_dim_value(size);
+}
+
+void set_external(onnx::TensorProto& tensor, const std::string& file, WeightFile::Place place) {
+  tensor.set_data_location(onnx::TensorProto::EXTERNAL);
+  const auto entry = [&](const char* key, const std::string& value) {
+    onnx::StringStringEntryProto& added = *tensor.add_external_data();
+    added.set_key(key);
+    added.set_value(value);
+  };
+  entry("location", file);
+  entry("offset", std::to_string(place.offset));
+  entry("length", std::to_string(place.bytes));
+}
+
+}  // namespace
+
+OnnxGraph::OnnxGraph(const std::string& name, WeightFile& weights)
+    : graph_(*model_.mutable_graph()), weights_(weights) {
+  model_.set_ir_version(kIrVersion);
+  model_.set_producer_name("quantnpu");
+  onnx::OperatorSetIdProto& opset = *model_.add_opset_import();
+  opset.set_domain("");
+  opset.set_version(kOpset);
+  graph_.set_name(name);
+}
+
+OnnxTensor OnnxGraph::input(const std::string& name, const Shape& shape,
+                            const Quantized& quantized) {
+  return {integer_input(name, shape, quantized.type), shape, quantized};
+}
+
+std::string OnnxGraph::integer_input(const std::string& name, const Shape& shape, OnnxType type) {
+  set_type(*graph_.add_input(), name, shape, type);
+  return name;
+}
+
+void OnnxGraph::output(const OnnxTensor& tensor) {
+  set_type(*graph_.add_output(), tensor.name, tensor.shape, tensor.quantized.type);
+}
+
+std::string OnnxGraph::constant(const std::string& name, OnnxType type, const Shape& shape,
+                                std::span<const std::byte> data) {
+  if (has(name)) return name;
+  onnx::TensorProto& tensor = *graph_.add_initializer();
+  tensor.set_name(name);
+  tensor.set_data_type(static_cast<int>(type));
+  for (const int64_t size : shape) tensor.add_dims(size);
+  if (data.size() > kMostInGraph) {
+    set_external(tensor, weights_.file_name(), weights_.add(name, data));
+  } else {
+    tensor.set_raw_data(data.data(), data.size());
+  }
+  return name;
+}
+
+std::string OnnxGraph::integers(const std::vector<int64_t>& values) {
+  const std::string name = fmt::format("int64.{}", fmt::join(values, "_"));
+  return constant(name, OnnxType::kS64, {std::ssize(values)}, std::as_bytes(std::span(values)));
+}
+
+std::string OnnxGraph::scale(float value) {
+  return constant(fmt::format("scale.{:08x}", std::bit_cast<uint32_t>(value)), OnnxType::kF32, {},
+                  bytes_of(value));
+}
+
+std::string OnnxGraph::zero_point(OnnxType type, int32_t value) {
+  const std::string name = fmt::format("zero_point.{}.{}", static_cast<int>(type), value);
+  const bool narrow = type == OnnxType::kU8 || type == OnnxType::kS8;  // little-endian
+  return constant(name, type, {}, bytes_of(value).first(narrow ? 1 : 2));
+}
+
+std::string OnnxGraph::op(const std::string& type, const std::string& name,
+                          const std::vector<std::string>& inputs,
+                          const std::vector<Attribute>& attributes) {
+  onnx::NodeProto& node = *graph_.add_node();
+  node.set_op_type(type);
+  node.set_name(name);
+  for (const std::string& input : inputs) node.add_input(input);
+  for (const Attribute& attribute : attributes) set_attribute(node, attribute);
+  node.add_output(name + "/real");
+  return node.output(0);
+}
+
+std::string OnnxGraph::real(const OnnxTensor& tensor) {
+  const std::string name = tensor.name + "/dequantize";
+  if (has(name)) return name + "/real";
+  const Quantized& q = tensor.quantized;
+  return op("DequantizeLinear", name,
+            {tensor.name, scale(q.scale), zero_point(q.type, q.zero_point)});
+}
+
+std::string OnnxGraph::real_weight(const std::string& name, OnnxType type, const Shape& shape,
+                                   std::span<const std::byte> data,
+                                   std::span<const float> scales) {
+  const std::string edge = name + "/dequantize";
+  if (has(edge)) return edge + "/real";
+  const auto rows = std::ssize(scales);
+  const std::string integers = constant(name, type, shape, data);
+  const std::string scale =
+      constant(name + ".scale", OnnxType::kF32, {rows}, std::as_bytes(scales));
+  std::vector<std::string> inputs = {integers, scale};
+  if (type != OnnxType::kS32) inputs.push_back(zeros(type, rows));
+  return op("DequantizeLinear", edge, inputs, {{"axis", int64_t{0}}});
+}
+
+std::string OnnxGraph::zeros(OnnxType type, int64_t count) {
+  const std::string name = fmt::format("zeros.{}.{}", static_cast<int>(type), count);
+  if (has(name)) return name;
+  onnx::TensorProto& tensor = *graph_.add_initializer();
+  tensor.set_name(name);
+  tensor.set_data_type(static_cast<int>(type));
+  tensor.add_dims(count);
+  tensor.set_raw_data(
+      std::string(static_cast<size_t>(type == OnnxType::kS4 ? (count + 1) / 2 : count), '\0'));
+  return name;
+}
+
+OnnxTensor OnnxGraph::stored(const std::string& edge, const std::string& name, const Shape& shape,
+                             const Quantized& quantized) {
+  onnx::NodeProto& node = *graph_.add_node();
+  node.set_op_type("QuantizeLinear");
+  node.set_name(name + "/quantize");
+  node.add_input(edge);
+  node.add_input(scale(quantized.scale));
+  node.add_input(zero_point(quantized.type, quantized.zero_point));
+  node.add_output(name);
+  return {name, shape, quantized};
+}
+
+OnnxTensor OnnxGraph::reshape(const OnnxTensor& x, const std::string& name, const Shape& shape) {
+  const std::string edge = op("Reshape", name + "/reshape", {real(x), integers(shape)});
+  return stored(edge, name, shape, x.quantized);
+}
+
+OnnxTensor OnnxGraph::transpose(const OnnxTensor& x, const std::string& name,
+                                const std::vector<int64_t>& order) {
+  Shape shape;
+  for (const int64_t axis : order) shape.push_back(x.shape[static_cast<size_t>(axis)]);
+  const std::string edge = op("Transpose", name + "/transpose", {real(x)}, {{"perm", order}});
+  return stored(edge, name, shape, x.quantized);
+}
+
+OnnxTensor OnnxGraph::slice(const OnnxTensor& x, const std::string& name, int axis, int64_t begin,
+                            int64_t end) {
+  Shape shape = x.shape;
+  shape[static_cast<size_t>(axis)] = end - begin;
+  const std::string edge = op("Slice", name + "/slice",
+                              {real(x), integers({begin}), integers({end}), integers({axis})});
+  return stored(edge, name, shape, x.quantized);
+}
+
+OnnxTensor OnnxGraph::concat(const std::vector<OnnxTensor>& parts, const std::string& name,
+                             int axis) {
+  Shape shape = parts.front().shape;
+  int64_t& size = shape[static_cast<size_t>(axis)] = 0;
+  std::vector<std::string> edges;
+  for (const OnnxTensor& part : parts) {
+    size += part.shape[static_cast<size_t>(axis)];
+    edges.push_back(real(part));
+  }
+  const std::string edge = op("Concat", name + "/concat", edges, {{"axis", int64_t{axis}}});
+  return stored(edge, name, shape, parts.front().quantized);
+}
+
+}  // namespace qnpu

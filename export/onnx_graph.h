@@ -1,0 +1,94 @@
+// One static QDQ graph in ONNX's own format (opset 21), as the NPU's compiler takes it: between two
+// operations every tensor is stored in integers, and each float edge lies between exactly one
+// DequantizeLinear and one QuantizeLinear (docs/export.md).
+//
+// libonnx 1.12 knows opset 17; the format has not changed since, so newer types and operators are
+// numbers and names to it.
+#pragma once
+
+#include <onnx/onnx_pb.h>
+
+#include <cstdint>
+#include <set>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "export/weight_file.h"
+
+namespace qnpu {
+
+enum class OnnxType { kF32 = 1, kU8 = 2, kS8 = 3, kU16 = 4, kS32 = 6, kS64 = 7, kS4 = 22 };
+
+using Shape = std::vector<int64_t>;
+
+// Storage of real numbers in integers: real = scale * (q - zero_point).
+struct Quantized {
+  OnnxType type = OnnxType::kU8;
+  float scale = 0.0f;
+  int32_t zero_point = 0;
+  bool operator==(const Quantized&) const = default;
+};
+
+// An integer tensor of the graph.
+struct OnnxTensor {
+  std::string name;
+  Shape shape;
+  Quantized quantized;
+};
+
+struct Attribute {
+  const char* name;
+  std::variant<int64_t, float, std::vector<int64_t>> value;
+};
+
+class OnnxGraph {
+ public:
+  // Constants of more than a few bytes go to `weights`, which graphs may share.
+  OnnxGraph(const std::string& name, WeightFile& weights);
+
+  OnnxTensor input(const std::string& name, const Shape& shape, const Quantized& quantized);
+  std::string integer_input(const std::string& name, const Shape& shape, OnnxType type);
+  void output(const OnnxTensor& tensor);  // it may have readers in the graph too
+
+  // A constant in the graph itself if it is small, else in the weight file, where the same name is
+  // the same constant; `data` must then live until the file is written.
+  std::string constant(const std::string& name, OnnxType type, const Shape& shape,
+                       std::span<const std::byte> data);
+  std::string integers(const std::vector<int64_t>& values);  // shapes, axes, indices
+
+  // A node; returns the name of its only output, a float edge.
+  std::string op(const std::string& type, const std::string& name,
+                 const std::vector<std::string>& inputs,
+                 const std::vector<Attribute>& attributes = {});
+  // The float edge behind a tensor. One DequantizeLinear serves all readers.
+  std::string real(const OnnxTensor& tensor);
+  // The same of a constant with a scale for each row of its first axis, zero points 0.
+  std::string real_weight(const std::string& name, OnnxType type, const Shape& shape,
+                          std::span<const std::byte> data, std::span<const float> scales);
+  // QuantizeLinear: the tensor that the NPU stores under `name`.
+  OnnxTensor stored(const std::string& edge, const std::string& name, const Shape& shape,
+                const Quantized& quantized);
+
+  // Operations that move numbers and keep their scale.
+  OnnxTensor reshape(const OnnxTensor& x, const std::string& name, const Shape& shape);
+  OnnxTensor transpose(const OnnxTensor& x, const std::string& name, const std::vector<int64_t>& order);
+  OnnxTensor slice(const OnnxTensor& x, const std::string& name, int axis, int64_t begin, int64_t end);
+  OnnxTensor concat(const std::vector<OnnxTensor>& parts, const std::string& name, int axis);
+
+  const onnx::ModelProto& model() const { return model_; }
+
+ private:
+  std::string scale(float value);
+  std::string zero_point(OnnxType type, int32_t value);
+  std::string zeros(OnnxType type, int64_t count);
+  bool has(const std::string& name) { return !known_.insert(name).second; }
+
+  onnx::ModelProto model_;
+  onnx::GraphProto& graph_;
+  WeightFile& weights_;
+  std::set<std::string> known_;  // initializers and dequantized edges
+};
+
+}  // namespace qnpu
