@@ -170,7 +170,7 @@ void Session::Impl::walk(const Step& step, size_t begin, size_t end) {
 SiteValues Session::Impl::values(size_t node, const Step& step) const {
   const int index = artifact->graph.nodes[node].out;
   const Site& site = artifact->graph.site(index);
-  const std::byte* data = arena.get() + plan.sites[static_cast<size_t>(index)].offset;
+  std::byte* data = arena.get() + plan.sites[static_cast<size_t>(index)].offset;
   const bool by_capacity = site.role == Role::kScores || site.role == Role::kVCache;
   if (site.role == Role::kActivation) {
     data += int64_t{step.first} * site.cols * activation_bytes(site.qparams.dtype);

@@ -32,8 +32,9 @@ struct SiteValues {
   int site;    // index in graph().sites
   int tokens;  // rows computed, the first of them at `position`
   int position;
-  const void* data;    // s8 (for s4 too), s16 or u16 by the site's dtype; layout by its role
-                       // (graph.h). Caches: the whole cache, position 0 first
+  void* data;          // s8 (for s4 too), s16 or u16 by the site's dtype; layout by its role
+                       // (graph.h). Caches: the whole cache, position 0 first. Who changes it
+                       // changes what later nodes read
   int64_t row_stride;  // kScores and kVCache: the cache's capacity (at least context()); else cols
 };
 

@@ -30,6 +30,7 @@ void add_commands(CLI::App& app) {
   add_export_command(app);
   add_generate_command(app);
   add_inspect_command(app);
+  add_verify_command(app);
 }
 
 // CLI11 reports an unknown command as an argument too many; a nearby name helps more.

@@ -28,9 +28,15 @@ fs::path program_folder() {
   return self.parent_path();
 }
 
-// An installation has bin/ and share/ side by side; a build uses the recipes of its sources.
+// An installation has bin/ and share/ side by side; a build uses its sources.
+std::vector<fs::path> shared_folders() {
+  return {program_folder() / "../share/quantnpu", fs::path(QNPU_SOURCE_DIR)};
+}
+
 std::vector<fs::path> recipe_folders() {
-  return {program_folder() / "../share/quantnpu/recipes", fs::path(QNPU_SOURCE_DIR) / "recipes"};
+  std::vector<fs::path> folders = shared_folders();
+  for (fs::path& folder : folders) folder /= "recipes";
+  return folders;
 }
 
 std::vector<std::string> known_recipes() {
@@ -79,6 +85,14 @@ void become_learning_program() {
       "this build has no learning tools, which read float checkpoints; install libtorch, build "
       "with "
       "-DQNPU_LEARN=ON and keep qnpu-learn beside qnpu");
+}
+
+fs::path find_shared(const std::string& file) {
+  for (const fs::path& folder : shared_folders()) {
+    std::error_code error;
+    if (fs::exists(folder / file, error)) return folder / file;
+  }
+  fail("{} is missing beside this program; install it again", file);
 }
 
 std::string nearest_word(const std::string& word, const std::vector<std::string>& words) {

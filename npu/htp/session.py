@@ -15,6 +15,8 @@ from typing import NamedTuple
 import onnxruntime as ort
 import onnxruntime_qnn as qnn
 
+from report import Refused
+
 QNN_VERSION = "2.7.0"  # what the arithmetic was measured with
 
 # QNN's numbers of fp16 and fp32: a tensor of these means that integers were left.
@@ -34,10 +36,6 @@ SOCS = {
 }
 # SoCs for which the compiler estimates time, as far as is known (no phone is among them).
 ESTIMATED = {"SA8775": Soc("52", "73"), "SA8797": Soc("72", "81")}
-
-
-class Refused(Exception):
-    """One sentence for the user."""
 
 
 def soc_named(name: str) -> Soc:

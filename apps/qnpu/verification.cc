@@ -1,0 +1,199 @@
+#include "apps/qnpu/verification.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "apps/qnpu/tool_process.h"
+#include "base/status.h"
+#include "eval/metrics.h"
+#include "export/onnx_bundle.h"
+#include "io/files.h"
+#include "runtime/session.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// What docs/numerics.md says of the node's operation and the emulator.
+struct Agreement {
+  std::string text;
+  double least_equal = 1.0;
+  int64_t most = 0;  // steps
+};
+
+Agreement agreement_of(const Graph& graph, const Node& node) {
+  const bool wide = bitwidth(graph.site(node.out).qparams.dtype) == 16;
+  switch (node.op) {
+    case Op::kRmsNorm:
+      return {"99.9 % equal, one step", 0.999, 1};
+    case Op::kSoftmax:
+      return {"within 128 of 65535", 0.0, 128};
+    case Op::kSilu:
+      if (wide) return {"within 3 steps", 0.0, 3};
+      break;
+    case Op::kLinear:
+      if (node.bias && !wide) return {"99 % equal, one step", 0.99, 1};
+      break;
+    default:
+      break;
+  }
+  return {"equal", 1.0, 0};
+}
+
+// Adds one token's logits of both.
+struct LogitsSums {
+  LikelihoodSum ours, theirs;
+  DivergenceSum divergence;
+  SiteDifference difference;
+  std::vector<float> our_row, their_row;
+
+  void add(std::span<const int16_t> ours_q, std::span<const uint16_t> theirs_q, float scale,
+           int target) {
+    our_row.resize(ours_q.size());
+    their_row.resize(ours_q.size());
+    for (size_t i = 0; i < ours_q.size(); ++i) {
+      const int their = static_cast<int>(theirs_q[i]) - 32768;
+      our_row[i] = scale * ours_q[i];
+      their_row[i] = scale * static_cast<float>(their);
+      const int64_t step = std::abs(their - ours_q[i]);
+      ++difference.values;
+      difference.equal += step == 0;
+      difference.largest = std::max(difference.largest, step);
+    }
+    ours.add(our_row, target);
+    theirs.add(their_row, target);
+    divergence.add(our_row, their_row);
+  }
+};
+
+void write_tokens(const fs::path& path, const std::vector<int32_t>& tokens) {
+  write_safetensors(path,
+                    {{"tokens", "I32", {std::ssize(tokens)}, std::as_bytes(std::span(tokens))}});
+}
+
+}  // namespace
+
+Verification::Verification(std::shared_ptr<const Artifact> artifact, DecoderOptions options,
+                           Judge judge, fs::path work, Progress& progress)
+    : artifact_(std::move(artifact)),
+      options_(std::move(options)),
+      judge_(std::move(judge)),
+      work_(std::move(work)),
+      progress_(progress) {
+  options_.all_logits = true;
+  fs::create_directories(work_);
+}
+
+json Verification::prepare(const fs::path& folder, const DecoderOptions& options,
+                           const std::vector<std::string>& graphs) {
+  const bool compiles = judge_.on == "htp-emulator";
+  const json made_from = {{"artifact", artifact_->manifest.at("checksum")},
+                          {"context", options.context},
+                          {"rows", options.rows},
+                          {"compiled", compiles ? json(judge_.soc) : json()},
+                          {"graphs", graphs}};
+  const fs::path stamp = folder / "made_from.json";
+  if (fs::exists(stamp)) {
+    const json found = read_json(stamp);
+    if (found.at("made_from") == made_from) return found.at("compiled");
+  }
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  write_onnx(*artifact_, options, folder);
+  json compiled;
+  if (compiles) {
+    std::vector<std::string> arguments = {folder.string(), "--soc", judge_.soc, "--graphs"};
+    arguments.insert(arguments.end(), graphs.begin(), graphs.end());
+    compiled = run_tool("npu/htp/compile.py", arguments, folder / "compile.log", progress_);
+  }
+  write_json(stamp, {{"made_from", made_from}, {"compiled", compiled}});
+  return compiled;
+}
+
+json Verification::emulate(const fs::path& folder, const std::vector<int32_t>& tokens,
+                           int prefill) {
+  write_tokens(folder / "tokens.safetensors", tokens);
+  return run_tool("npu/htp/emulate.py",
+                  {folder.string(), "--on", judge_.on, "--soc", judge_.soc, "--prefill",
+                   std::to_string(prefill), "--tokens", (folder / "tokens.safetensors").string(),
+                   "--out", (folder / "outputs.safetensors").string()},
+                  folder / "emulate.log", progress_);
+}
+
+LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens, int prefill) {
+  LogitsComparison result;
+  const fs::path folder = work_ / "graphs";
+  std::vector<std::string> graphs;
+  if (prefill > 0) graphs.push_back("prefill");
+  if (prefill < std::ssize(tokens)) graphs.push_back("decode");
+  result.compiled = prepare(folder, options_, graphs);
+  result.their_seconds = emulate(folder, tokens, prefill).at("seconds").get<double>();
+  const TensorFile outputs = TensorFile::open(folder / "outputs.safetensors");
+  const auto theirs = outputs.at("logits").as<uint16_t>();
+  Session session(artifact_, {.context = options_.context, .max_rows = options_.rows});
+  const auto vocab = static_cast<size_t>(artifact_->graph.config.vocab_size);
+  LogitsSums sums;
+  for (size_t begin = 0; begin < tokens.size();) {
+    const bool one = begin >= static_cast<size_t>(prefill);
+    const size_t most = one ? 1 : std::min<size_t>(options_.rows, prefill - begin);
+    const auto start = std::chrono::steady_clock::now();
+    const auto rows = session.run(std::span(tokens).subspan(begin, most), /*all_rows=*/true);
+    result.seconds += seconds_since(start);
+    for (size_t i = 0; i < most && begin + i + 1 < tokens.size(); ++i) {
+      sums.add(rows.subspan(i * vocab, vocab), theirs.subspan((begin + i) * vocab, vocab),
+               static_cast<float>(session.logits_scale()), tokens[begin + i + 1]);
+    }
+    begin += most;
+  }
+  result.tokens = sums.divergence.tokens;
+  result.perplexity = sums.ours.perplexity();
+  result.their_perplexity = sums.theirs.perplexity();
+  result.kl_divergence = sums.divergence.kl_divergence();
+  result.token_agreement = sums.divergence.top1_agreement();
+  result.logits = sums.difference;
+  return result;
+}
+
+std::vector<SiteComparison> Verification::compare_sites(std::vector<int32_t> tokens) {
+  const Graph& graph = artifact_->graph;
+  const fs::path folder = work_ / "sites";
+  DecoderOptions options = options_;
+  options.trace = true;
+  options.context = std::min(graph.prefix_length() + 2 * options.rows, options_.context);
+  tokens.resize(std::min(tokens.size(), static_cast<size_t>(options.rows)));
+  prepare(folder, options, {"prefill"});
+  const int count = static_cast<int>(tokens.size());
+  emulate(folder, tokens, count);
+  const json about = read_json(folder / "export.json");
+  const TracedSites theirs(graph, about.at("graphs").at("prefill"), about.at("names"),
+                           options.context, TensorFile::open(folder / "outputs.safetensors"));
+  std::vector<SiteComparison> result(graph.nodes.size());
+  Session session(artifact_, {.context = options.context, .max_rows = options.rows});
+  for (const bool force : {false, true}) {
+    size_t node = 0;
+    session.reset();
+    session.set_trace([&](const SiteValues& ours) {
+      SiteComparison& at = result[node];
+      const Node& n = graph.nodes[node++];
+      at.site = graph.site(ours.site).name;
+      at.op = n.op;
+      if (!theirs.has(ours.site)) return;
+      (force ? at.same_inputs : at.free) = theirs.compare(ours, force);
+      if (!force) return;
+      const Agreement asked = agreement_of(graph, n);
+      at.law = asked.text;
+      at.kept = at.same_inputs.equal_share() >= asked.least_equal && at.same_inputs.largest <= asked.most;
+    });
+    session.run(tokens, /*all_rows=*/true);
+  }
+  return result;
+}
+
+}  // namespace qnpu

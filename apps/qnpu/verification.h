@@ -1,0 +1,68 @@
+// Holds the integer runtime against who else runs an artifact's exported graphs: the emulator of the
+// NPU, or ONNX Runtime on the CPU.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/qnpu/progress.h"
+#include "apps/qnpu/traced_sites.h"
+#include "export/decoder.h"
+
+namespace qnpu {
+
+struct Judge {
+  std::string on = "htp-emulator";  // or "onnxruntime"
+  std::string soc = "SM8750";
+};
+
+// Of a text's predictions, all but the last token's, whose successor is not known.
+struct LogitsComparison {
+  int64_t tokens = 0;
+  double perplexity = 0, their_perplexity = 0;
+  double kl_divergence = 0;    // KL(ours || theirs), nats per token
+  double token_agreement = 0;  // share of tokens with the same likeliest successor
+  SiteDifference logits;
+  double seconds = 0, their_seconds = 0;
+  nlohmann::json compiled;  // what the compiler says; null on the CPU
+};
+
+// One node's output, ours and theirs: from the same inputs, and as both run freely.
+struct SiteComparison {
+  std::string site;
+  Op op = Op::kAdd;
+  SiteDifference same_inputs, free;
+  std::string law;     // what the numbers' contract asks of `same_inputs`
+  bool kept = true;    // and whether it is so
+};
+
+class Verification {
+ public:
+  // Graphs, their compiled form and logs are kept in `work` and made again only if the artifact or
+  // an option has changed.
+  Verification(std::shared_ptr<const Artifact> artifact, DecoderOptions options, Judge judge,
+               std::filesystem::path work, Progress& progress);
+
+  // The first `prefill` tokens in pieces of the prefill graph, the rest one by one.
+  LogitsComparison compare_logits(const std::vector<int32_t>& tokens, int prefill);
+  // Node by node on at most as many tokens as the graph has rows; in order of execution.
+  std::vector<SiteComparison> compare_sites(std::vector<int32_t> tokens);
+
+ private:
+  nlohmann::json prepare(const std::filesystem::path& folder, const DecoderOptions& options,
+                         const std::vector<std::string>& graphs);
+  nlohmann::json emulate(const std::filesystem::path& folder, const std::vector<int32_t>& tokens,
+                         int prefill);
+
+  std::shared_ptr<const Artifact> artifact_;
+  DecoderOptions options_;
+  Judge judge_;
+  std::filesystem::path work_;
+  Progress& progress_;
+};
+
+}  // namespace qnpu

@@ -1,0 +1,166 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "apps/qnpu/commands.h"
+#include "apps/qnpu/program.h"
+#include "apps/qnpu/verification.h"
+#include "base/status.h"
+#include "io/files.h"
+#include "model/tokens.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Options {
+  fs::path artifact;
+  fs::path text;
+  fs::path work;
+  Judge judge;
+  DecoderOptions graph;
+  int tokens = 512;
+  int decode = 16;
+  bool sites = true;
+  bool json = false;
+};
+
+std::vector<int32_t> first_tokens(const Options& o) {
+  const Tokenizer tokenizer = Tokenizer::load(o.artifact);
+  const std::vector<int> all = token_sequence(tokenizer, read_text(o.text));
+  if (std::ssize(all) < o.tokens) {
+    fail("{} has {} tokens, fewer than the {} of --tokens; give a longer text or a smaller number",
+         o.text.string(), all.size(), o.tokens);
+  }
+  return {all.begin(), all.begin() + o.tokens};
+}
+
+json to_json(const SiteDifference& d) {
+  return {{"equal", d.equal_share()}, {"largest_difference", d.largest}, {"values", d.values}};
+}
+
+json to_json(const Options& o, const LogitsComparison& logits,
+             const std::vector<SiteComparison>& sites) {
+  json result = {{"on", o.judge.on},
+                 {"tokens", logits.tokens},
+                 {"perplexity", logits.perplexity},
+                 {"perplexity_npu", logits.their_perplexity},
+                 {"kl_divergence", logits.kl_divergence},
+                 {"token_agreement", logits.token_agreement},
+                 {"logits", to_json(logits.logits)},
+                 {"seconds", logits.seconds},
+                 {"seconds_npu", logits.their_seconds},
+                 {"compiled", logits.compiled},
+                 {"float_tensors", logits.compiled.is_null() ? json() : json(0)},
+                 {"first_difference", nullptr},
+                 {"sites", json::object()}};
+  for (const SiteComparison& site : sites) {
+    result["sites"][site.site] = to_json(site.same_inputs);
+    result["sites"][site.site]["free"] = to_json(site.free);
+    result["sites"][site.site]["kept"] = site.kept;
+    if (result["first_difference"].is_null() && site.free.largest > 0) {
+      result["first_difference"] = site.site;
+    }
+  }
+  return result;
+}
+
+void print_logits(const Options& o, const LogitsComparison& r) {
+  if (!r.compiled.is_null()) {
+    for (const auto& [name, graph] : r.compiled.at("graphs").items()) {
+      fmt::print("{:<8} {} operations on {}, 0 float tensors, compiled in {} s with {}\n", name,
+                 graph.at("operations").get<int>(), o.judge.soc, graph.at("seconds").get<double>(),
+                 format_bytes(graph.at("peak_bytes").get<int64_t>()));
+    }
+  }
+  fmt::print("tokens             {}, the last {} one by one\n", o.tokens, o.decode);
+  fmt::print("perplexity         {:.4f} here, {:.4f} on {} ({:+.3f} %)\n", r.perplexity,
+             r.their_perplexity, o.judge.on, 100 * (r.their_perplexity / r.perplexity - 1));
+  fmt::print("KL divergence      {:.6f}\n", r.kl_divergence);
+  fmt::print("same next token    {:.2f} %\n", 100 * r.token_agreement);
+  fmt::print("logits             {:.2f} % equal, largest difference {} steps\n",
+             100 * r.logits.equal_share(), r.logits.largest);
+  fmt::print("time               {:.2f} s here, {:.1f} s there: {:.0f} times as fast\n", r.seconds,
+             r.their_seconds, r.their_seconds / r.seconds);
+}
+
+// One line for each kind of operation.
+void print_sites(const std::vector<SiteComparison>& sites) {
+  std::map<std::string, SiteComparison> kinds;
+  for (const SiteComparison& site : sites) {
+    SiteComparison& kind = kinds[fmt::format("{} ({})", op_name(site.op), site.law)];
+    kind.same_inputs.add(site.same_inputs);
+    kind.free.add(site.free);
+  }
+  fmt::print("\n{:<40} {:>12} {:>10} {:>8} {:>12} {:>8}\n", "operation (what is asked)", "values",
+             "equal %", "largest", "free equal %", "largest");
+  for (const auto& [name, kind] : kinds) {
+    fmt::print("{:<40} {:>12} {:>10.4f} {:>8} {:>12.2f} {:>8}\n", name, kind.same_inputs.values,
+               100 * kind.same_inputs.equal_share(), kind.same_inputs.largest,
+               100 * kind.free.equal_share(), kind.free.largest);
+  }
+  const auto first = std::find_if(sites.begin(), sites.end(),
+                                  [](const SiteComparison& s) { return s.free.largest > 0; });
+  if (first != sites.end()) fmt::print("\nfirst difference at {}\n", first->site);
+}
+
+// The emulator is held to the law; ONNX Runtime computes in float and is only reported.
+void check_law(const Options& o, const std::vector<SiteComparison>& sites) {
+  if (o.judge.on != "htp-emulator") return;
+  for (const SiteComparison& site : sites) {
+    if (site.kept) continue;
+    fail("site '{}' breaks its law ({}): given the same inputs {:.4f} % are equal, and {} steps lie "
+         "between",
+         site.site, site.law, 100 * site.same_inputs.equal_share(), site.same_inputs.largest);
+  }
+}
+
+void run(Options o) {
+  if (o.work.empty()) o.work = fs::path(o.artifact.string() + ".verify");
+  const auto artifact = load_artifact(o.artifact);
+  const std::vector<int32_t> tokens = first_tokens(o);
+  Progress progress;
+  Verification verification(artifact, o.graph, o.judge, o.work, progress);
+  const LogitsComparison logits = verification.compare_logits(tokens, o.tokens - o.decode);
+  std::vector<SiteComparison> sites;
+  if (o.sites) sites = verification.compare_sites(tokens);
+  if (o.json) {
+    print_json(to_json(o, logits, sites));
+  } else {
+    print_logits(o, logits);
+    if (o.sites) print_sites(sites);
+  }
+  check_law(o, sites);
+}
+
+}  // namespace
+
+void add_verify_command(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "verify", "Hold the integer runtime against the NPU's emulator, site by site");
+  command->add_option("artifact", o->artifact, "Folder that `qnpu quantize` wrote")->required();
+  command->add_option("--text", o->text, "UTF-8 text")->required();
+  command->add_option("--on", o->judge.on, "Who else runs it")
+      ->check(CLI::IsMember({"htp-emulator", "onnxruntime"}))
+      ->capture_default_str();
+  command->add_option("--soc", o->judge.soc, "Of the emulator")->capture_default_str();
+  command->add_option("--tokens", o->tokens, "Of the text")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--decode", o->decode, "How many of them one by one, at the end")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--context", o->graph.context, "Positions of the cache")
+      ->capture_default_str();
+  command->add_option("--rows", o->graph.rows, "Tokens of a prefill")->capture_default_str();
+  command->add_option("--work", o->work, "Folder of graphs and logs (default: ARTIFACT.verify)");
+  command->add_flag("!--no-sites", o->sites, "Compare the logits only");
+  command->add_flag("--json", o->json, "Print one JSON object on standard output");
+  command->callback([o] { run(*o); });
+}
+
+}  // namespace qnpu
