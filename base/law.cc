@@ -17,6 +17,12 @@ int floor_log2(double x) {
 
 double round_half_up(double x) { return std::floor(x + 0.5); }
 
+double round_half_even(double x) {
+  const double down = std::floor(x);
+  if (x - down != 0.5) return round_half_up(x);
+  return std::fmod(down, 2.0) == 0.0 ? down : down + 1.0;
+}
+
 void check_ratio(const char* what, double ratio) {
   if (!(ratio > 0 && std::isfinite(ratio))) fail("{} has a scale ratio of {}", what, ratio);
 }
@@ -62,8 +68,11 @@ AddLaw make_add16(double a_scale, double b_scale, double out_scale) {
   const double rb = b_scale / out_scale;
   check_ratio("an addition", ra);
   check_ratio("an addition", rb);
-  const int shift = 14 - floor_log2(std::max(ra, rb));
-  if (shift < 1 || shift > 40) fail("an addition's scales differ too much ({} and {})", ra, rb);
+  const double larger = std::max(ra, rb);
+  int shift = 14 - floor_log2(larger);
+  if (std::ldexp(larger, shift) > 32767.25) --shift;
+  shift = std::min(shift, 16);
+  if (shift < 1) fail("an addition's output is too fine for its inputs ({} and {})", ra, rb);
   return {static_cast<int32_t>(round_half_up(std::ldexp(ra, shift))),
           static_cast<int32_t>(round_half_up(std::ldexp(rb, shift))), shift};
 }
@@ -81,7 +90,7 @@ MulLaw make_mul16(double a_scale, double b_scale, double out_scale) {
   // longer than a float's significand.
   const float product = static_cast<float>(a_scale) * static_cast<float>(b_scale);
   const double r = product / static_cast<float>(out_scale);
-  const double m = round_half_up(std::ldexp(r, 34));
+  const double m = round_half_even(std::ldexp(r, 34));
   if (!(m >= 1 && m <= INT32_MAX)) fail("a product's scale ratio {} cannot be represented", r);
   return {static_cast<int32_t>(m), 34};
 }

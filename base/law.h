@@ -63,9 +63,18 @@ struct AddLaw {
   int32_t mb = 0;
   int32_t shift = 0;
 };
+// ratio * 2^shift in the larger of both is at most 32767.25, and shift at most 16 (measured).
 AddLaw make_add16(double a_scale, double b_scale, double out_scale);
 inline int64_t add16(int64_t a, int64_t b, AddLaw law) {
   return (a * law.ma + b * law.mb + (int64_t{1} << (law.shift - 1))) >> law.shift;
+}
+
+// The sum of a visible score and the mask's 0, without the output's zero point. The compiler folds
+// the mask's own zero point, 65535, into one constant, which comes out a unit larger if both
+// multipliers are odd.
+inline int64_t masked16(int64_t score, AddLaw law) {
+  const int64_t half = int64_t{1} << (law.shift - 1);
+  return (score * law.ma + half + (law.ma & law.mb & 1)) >> law.shift;
 }
 
 // y = (a * b * multiplier + half) >> shift, 8 or 16 bits.

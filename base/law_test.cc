@@ -120,13 +120,25 @@ RC_GTEST_PROP(Law, Add16, ()) {
   const double rb = random_multiplier(*rc::gen::inRange(-9, 9));
   const int64_t a = *rc::gen::inRange(-32768, 32768), b = *rc::gen::inRange(-32768, 32768);
   const AddLaw law = make_add16(ra, rb, 1.0);
-  RC_ASSERT(std::max(law.ma, law.mb) >= 1 << 14 && std::max(law.ma, law.mb) <= 1 << 15);
+  RC_ASSERT(law.shift <= 16 && std::max(law.ma, law.mb) <= 32767);
+  RC_ASSERT(law.shift == 16 || std::max(law.ma, law.mb) >= 1 << 14);
   const Real exact =
       std::ldexp(static_cast<Real>(a) * law.ma + static_cast<Real>(b) * law.mb, -law.shift);
   RC_ASSERT(add16(a, b, law) == integer(exact + 0.5L));
-  const Real scale = std::max(ra, rb);
   RC_ASSERT(std::abs(exact - (a * static_cast<Real>(ra) + b * static_cast<Real>(rb))) <=
-            2 * scale * 65536 / 32768);
+            std::ldexp(32768.0, -law.shift));
+}
+
+TEST(Law, AddersMultipliersHaveFifteenBits) {
+  EXPECT_EQ(make_add16(32767.25 / 32768, 0.1, 1.0).shift, 15);
+  EXPECT_EQ(make_add16(32767.27 / 32768, 0.1, 1.0).ma, 16384);
+  EXPECT_EQ(make_add16(0.001, 0.0001, 1.0).ma, 66);  // 65.5, in steps of 2^-16
+}
+
+TEST(Law, MaskedScoresOfTwoOddMultipliers) {
+  EXPECT_EQ(masked16(1, {3, 5, 3}), 1);  // (3 + 4 + 1) >> 3
+  EXPECT_EQ(masked16(1, {3, 4, 3}), 0);
+  EXPECT_EQ(masked16(-1, {3, 5, 3}), 0);
 }
 
 TEST(Law, AddOfPowersOfTwoIsHalfUp) {
@@ -161,6 +173,8 @@ TEST(Law, MulOfSixteenBitsFormsItsRatioInSinglePrecision) {
   const float ratio = a * b / y;
   EXPECT_EQ(make_mul16(a, b, y).multiplier,
             static_cast<int32_t>(std::floor(std::ldexp(double{ratio}, 34) + 0.5)));
+  EXPECT_EQ(make_mul16(1, 1, 0x1p34 / 381830.5).multiplier, 381830);  // ties go to even numbers
+  EXPECT_EQ(make_mul16(1, 1, 0x1p34 / 381831.5).multiplier, 381832);
 }
 
 TEST(Law, WidthsOnEveryNumber) {

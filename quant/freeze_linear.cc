@@ -28,6 +28,10 @@ double snapped_multiplier(double wished, double x_scale, double y_scale) {
 void snap_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
   const double m = snapped_multiplier(linear.scale[n], linear.x_scale, linear.y_scale);
   out.scale[n] = static_cast<float>(m * linear.y_scale / linear.x_scale);
+  // The compiler multiplies in single precision. Just above m, its 16-bit mantissa may round up.
+  if (is_wide(linear) && out.scale[n] * linear.x_scale / linear.y_scale > m) {
+    out.scale[n] = std::nextafterf(out.scale[n], 0.0f);
+  }
   const Requant r = is_wide(linear) ? make_requant16(m) : make_requant8(m);
   out.mantissa[n] = r.mantissa;
   out.shift[n] = r.shift;

@@ -57,7 +57,7 @@ std::map<std::string, std::string> contents(const fs::path& folder) {
 class QuantizeTest : public testing::TestWithParam<std::string> {};
 
 void expect_snapped(double m, const std::string& what) {
-  EXPECT_NEAR(m / snap_multiplier(m), 1.0, 1e-7) << what;
+  EXPECT_NEAR(m / snap_multiplier(m), 1.0, 0x1p-23) << what;  // a float's step
 }
 
 double scale_at(const Artifact& artifact, int site) { return scale_of(artifact.graph, site); }

@@ -10,7 +10,7 @@ namespace {
 
 QNPU_VECTORIZE void mask_row(const int16_t* x, int n, AddLaw law, int32_t zero, int16_t* y) {
   for (int c = 0; c < n; ++c) {
-    const int64_t sum = add16(x[c], 0, law) + zero;
+    const int64_t sum = masked16(x[c], law) + zero;
     y[c] = static_cast<int16_t>(std::clamp<int64_t>(sum, -32768, 32767));
   }
 }

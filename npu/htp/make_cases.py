@@ -264,12 +264,14 @@ def make_products(cases, rng):
 
 
 def make_elementwise(cases, rng):
-    for ratios in ((1, 1, 1.9), (1, 0.25, 1), (0.37, 1.13, 1.41), (3.1, 0.004, 3.3), (1, 1, 0.03)):
+    for ratios in ((1, 1, 1.9), (1, 0.25, 1), (0.37, 1.13, 1.41), (3.1, 0.004, 3.3), (1, 1, 0.03),
+                   (0.99998, 0.01, 1), (0.99996, 0.01, 1), (0.06, 0.001, 1), (0.2, 0.1, 1)):
         add(cases, rng, *(4e-4 * r for r in ratios))
-    for score_scale, low, high in ((1e-3, -33, 20), (4e-4, -22, 6.3), (2e-3, -50, 61)):
+    for score_scale, low, high in ((1e-3, -33, 20), (4e-4, -22, 6.3), (2e-3, -50, 61),
+                                   (0.0009476683 * 12801 / 16384, -44.265, 17.841)):
         mask(cases, rng, score_scale, low, high)
-    for ratio in (2e-6, 3.3e-5, 4.1e-4, 2.9e-3):
-        multiply(cases, rng, 16, 1e-4, 2e-4, 2e-8 / ratio)
+    for ratio in (2e-6, 3.3e-5, 4.1e-4, 2.9e-3, 381830.5 / 2**34, 1070632.5 / 2**34):
+        multiply(cases, rng, 16, 2**-13, 2**-12, 2**-25 / ratio)
     for ratio, zero in ((0.008, 0), (0.031, 0), (0.4, 0), (0.008, -105), (0.031, 17), (0.4, -128)):
         multiply(cases, rng, 8, 0.02, 0.03, 0.0006 / ratio, zero)
     for scale16 in (1e-4, 3.7e-3):

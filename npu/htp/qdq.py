@@ -5,16 +5,15 @@ DequantizeLinear and one QuantizeLinear, so the compiler has no float tensor to 
 """
 
 import dataclasses
-import json
-import os
+import pathlib
 import tempfile
 
 import ml_dtypes
 import numpy as np
 import onnx
-import onnxruntime as ort
-import onnxruntime_qnn as qnn
 from onnx import TensorProto, helper, numpy_helper
+
+from session import SOCS, open_integer_session
 
 DTYPES = {
     "u8": (TensorProto.UINT8, np.uint8),
@@ -23,9 +22,6 @@ DTYPES = {
     "i4": (TensorProto.INT4, ml_dtypes.int4),
     "i32": (TensorProto.INT32, np.int32),
 }
-# QNN's numbers of fp16 and fp32: a tensor of these means that integers were left.
-FLOAT_TYPES = {534, 562}
-
 
 @dataclasses.dataclass
 class Quant:
@@ -100,50 +96,9 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
-def _devices():
-    devices = [d for d in ort.get_ep_devices() if "QNN" in d.ep_name]
-    if not devices:
-        ort.register_execution_provider_library("QNN", qnn.get_library_path())
-        devices = [d for d in ort.get_ep_devices() if "QNN" in d.ep_name]
-    return devices
-
-
-def _float_tensors(folder):
-    found, graphs = [], 0
-    for name in os.listdir(folder):
-        if not name.endswith(".json"):
-            continue
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            graph = json.load(file).get("graph")
-        if graph is None:
-            continue
-        graphs += 1
-        found += [t for t, value in graph["tensors"].items()
-                  if value["data_type"] in FLOAT_TYPES]
-    if graphs == 0:
-        raise RuntimeError("the compiler wrote no graph to look for float tensors in")
-    return found
-
-
 def run(graph):
     """The stored integers of the outputs, as the emulator of an HTP v79 computes them."""
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "graph.onnx")
+        path = pathlib.Path(folder) / "graph.onnx"
         onnx.save(graph.model(), path)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        options.add_provider_for_devices(_devices()[:1], {
-            "backend_path": qnn.get_qnn_htp_path(),
-            "htp_graph_finalization_optimization_mode": "3",
-            "soc_model": "69",
-            "htp_arch": "79",
-            "dump_json_qnn_graph": "1",
-            "json_qnn_graph_dir": folder,
-        })
-        outputs = ort.InferenceSession(path, options).run(None, graph.feeds)
-        floats = _float_tensors(folder)
-        if floats:
-            raise RuntimeError(f"the compiler kept float tensors: {floats}")
-        return outputs
+        return open_integer_session(path, SOCS["SM8750"]).run(None, graph.feeds)
