@@ -23,23 +23,6 @@ std::vector<std::byte> stored_unsigned(std::span<const Signed> values) {
   return bytes;
 }
 
-Quantized quantized(const Site& site) {
-  const auto make = [&](OnnxType type, int half) {
-    return Quantized{type, site.qparams.scale[0], site.qparams.zero_point[0] + half};
-  };
-  switch (site.qparams.dtype) {
-    case DType::kS8:
-      return make(OnnxType::kU8, 128);
-    case DType::kS16:
-      return make(OnnxType::kU16, 32768);
-    case DType::kU16:
-      return make(OnnxType::kU16, 0);
-    default:
-      fail("site '{}' is stored in {}, which the NPU has not; quantize with 8 or 16 bits there",
-           site.name, dtype_name(site.qparams.dtype));
-  }
-}
-
 enum class Layout {
   kRows,    // [T, cols]
   kHeads,   // [1, T, heads, head_dim]: the same order
@@ -91,14 +74,14 @@ class DecoderWriter {
     ids_ = out_.integer_input("input_ids", {1, rows_}, OnnxType::kS32);
     mask();
     if (o_.rope == RopeInput::kPositions) {
-      positions_ = out_.integer_input("position_ids", {1, rows_}, OnnxType::kS32);
+      positions_ = out_.integer_input(o_.names.positions, {1, rows_}, OnnxType::kS32);
     }
   }
 
   // [1, N, L] -> [1, 1, heads per KV * N, C]
   void mask() {
     const int64_t visible = o_.context - g_.prefix_length();
-    OnnxTensor mask = out_.input("attention_mask", {1, rows_, visible}, kMaskQuantized);
+    OnnxTensor mask = out_.input(o_.names.mask, {1, rows_, visible}, kMaskQuantized);
     if (g_.prefix_length() > 0) {
       const int64_t p = g_.prefix_length();
       std::vector<std::byte> ones(static_cast<size_t>(2 * rows_ * p), std::byte{0xff});
@@ -128,7 +111,7 @@ class DecoderWriter {
     const int64_t half = c_.head_dim / 2;
     OnnxTensor rows;
     if (o_.rope == RopeInput::kCosSin) {
-      rows = out_.input("position_ids_" + name.substr(5), {1, rows_, half}, quantized(g_.site(site)));
+      rows = out_.input("position_ids_" + name.substr(5), {1, rows_, half}, stored_as(g_.site(site)));
     } else {
       rows = gather(table(site, g_.prefix_length()), positions_, name + ".rows");
     }
@@ -149,7 +132,7 @@ class DecoderWriter {
     if (!weights_.contains(s.name)) {
       data = stored_unsigned<uint16_t>(view.as<int16_t>().subspan(static_cast<size_t>(first * cols)));
     }
-    return owned(s.name, shape, std::move(data), quantized(s));
+    return owned(s.name, shape, std::move(data), stored_as(s));
   }
 
   OnnxTensor gather(const OnnxTensor& from, const std::string& indices, const std::string& name) {
@@ -171,7 +154,7 @@ class DecoderWriter {
     const Site& site = g_.site(node.out);
     const bool last = node.out == g_.nodes.back().out;  // the output has the name of its site
     const std::string name = last ? site.name + ".rows" : site.name;
-    place(node.out, out_.stored(edge, name, shape, quantized(site)), layout);
+    place(node.out, out_.stored(edge, name, shape, stored_as(site)), layout);
   }
 
   int heads_of(int site) const { return g_.site(site).cols / c_.head_dim; }
@@ -366,7 +349,7 @@ class DecoderWriter {
     std::vector<OnnxTensor> parts;
     if (g_.prefix_length() > 0) parts.push_back(prefix(site, keys, shape(g_.prefix_length())));
     parts.push_back(out_.input(name(keys ? o_.names.past_key : o_.names.past_value), shape(past_),
-                               quantized(site)));
+                               stored_as(site)));
     parts.push_back(added);
     placed_[node.out] = {out_.concat(parts, site.name, keys ? 3 : 2), Layout::kGroups};
   }
@@ -386,7 +369,7 @@ class DecoderWriter {
         }
       }
     }
-    return owned(name, shape, std::move(data), quantized(site));
+    return owned(name, shape, std::move(data), stored_as(site));
   }
 
   void scores(const Node& node) {
@@ -418,7 +401,7 @@ class DecoderWriter {
   // [rows, V] -> [1, rows, V]
   void logits() {
     const OnnxTensor x = at(g_.nodes.back().out);
-    out_.output(out_.reshape(x, "logits", {1, x.shape[0], x.shape[1]}));
+    out_.output(out_.reshape(x, o_.names.logits, {1, x.shape[0], x.shape[1]}));
   }
 
   const Artifact& a_;
@@ -437,12 +420,33 @@ class DecoderWriter {
 
 }  // namespace
 
+Quantized stored_as(const Site& site) {
+  const auto make = [&](OnnxType type, int half) {
+    return Quantized{type, site.qparams.scale[0], site.qparams.zero_point[0] + half};
+  };
+  switch (site.qparams.dtype) {
+    case DType::kS8:
+      return make(OnnxType::kU8, 128);
+    case DType::kS16:
+      return make(OnnxType::kU16, 32768);
+    case DType::kU16:
+      return make(OnnxType::kU16, 0);
+    default:
+      fail("site '{}' is stored in {}, which the NPU has not; quantize with 8 or 16 bits there",
+           site.name, dtype_name(site.qparams.dtype));
+  }
+}
+
 DecoderNames genie_names() {
-  return {"past_key_{}_in", "past_value_{}_in", "past_key_{}_out", "past_value_{}_out"};
+  return {"attention_mask",     "position_ids",     "logits",
+          "past_key_{}_in",     "past_value_{}_in", "past_key_{}_out",
+          "past_value_{}_out"};
 }
 
 DecoderNames ort_genai_names() {
-  return {"past_keys_{}_in", "past_values_{}_in", "past_keys_{}_out", "past_values_{}_out"};
+  return {"npu_mask",           "npu_positions",     "npu_logits",
+          "past_keys_{}_in",    "past_values_{}_in", "past_keys_{}_out",
+          "past_values_{}_out"};
 }
 
 DecoderModel make_decoder(const Artifact& artifact, const DecoderOptions& options,

@@ -7,7 +7,7 @@
 //   inputs   input_ids int32 [1, N]
 //            attention_mask u16 [1, N, L]: 65535 visible, 0 masked; the new tokens are its last N
 //            columns, and row i may see the columns up to its own
-//            cos, sin u16 [1, N, hd / 2], or position_ids int32 [1, N] (RopeInput)
+//            position_ids_cos, position_ids_sin u16 [1, N, hd / 2], or position_ids int32 [1, N] (RopeInput)
 //            past keys u8 [KV, 1, hd, L - N] and past values u8 [KV, 1, L - N, hd] of each layer
 //   outputs  new keys u8 [KV, 1, hd, N] and values u8 [KV, 1, N, hd], behind RoPE, at the scale and
 //            zero point of the past ones
@@ -28,10 +28,11 @@ namespace qnpu {
 
 // Names of inputs and outputs; {} is the layer.
 struct DecoderNames {
+  std::string mask, positions, logits;
   std::string past_key, past_value, new_key, new_value;
 };
 DecoderNames genie_names();      // past_key_{}_in ...
-DecoderNames ort_genai_names();  // past_keys_{}_in ...
+DecoderNames ort_genai_names();  // past_keys_{}_in ..., npu_mask: other stages make them
 
 enum class RopeInput {
   kCosSin,     // rows of the tables, chosen by the caller: row P for its first token
@@ -57,6 +58,9 @@ struct DecoderModel {
   onnx::ModelProto model;
   std::map<std::string, SitePlace> sites;  // activations that the graph stores, by the site's name
 };
+
+// How the NPU stores a site's integers: unsigned, 128 or 32768 added. Error: a width it has not.
+Quantized stored_as(const Site& site);
 
 // Error if the artifact has no such context, or a site whose width the NPU does not have.
 DecoderModel make_decoder(const Artifact& artifact, const DecoderOptions& options,

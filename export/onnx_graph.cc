@@ -38,7 +38,10 @@ void set_type(onnx::ValueInfoProto& info, const std::string& name, const Shape& 
   info.set_name(name);
   onnx::TypeProto::Tensor& tensor = *info.mutable_type()->mutable_tensor_type();
   tensor.set_elem_type(static_cast<int>(type));
-  for (const int64_t size : shape) tensor.mutable_shape()->add_dim()->set_dim_value(size);
+  for (const int64_t size : shape) {
+    auto* dim = tensor.mutable_shape()->add_dim();
+    size < 0 ? dim->set_dim_param("tokens") : dim->set_dim_value(size);
+  }
 }
 
 void set_external(onnx::TensorProto& tensor, const std::string& file, WeightFile::Place place) {
@@ -76,7 +79,11 @@ std::string OnnxGraph::integer_input(const std::string& name, const Shape& shape
 }
 
 void OnnxGraph::output(const OnnxTensor& tensor) {
-  set_type(*graph_.add_output(), tensor.name, tensor.shape, tensor.quantized.type);
+  output(tensor.name, tensor.shape, tensor.quantized.type);
+}
+
+void OnnxGraph::output(const std::string& name, const Shape& shape, OnnxType type) {
+  set_type(*graph_.add_output(), name, shape, type);
 }
 
 std::string OnnxGraph::constant(const std::string& name, OnnxType type, const Shape& shape,
@@ -120,6 +127,11 @@ std::string OnnxGraph::op(const std::string& type, const std::string& name,
   for (const Attribute& attribute : attributes) set_attribute(node, attribute);
   node.add_output(name + "/real");
   return node.output(0);
+}
+
+void OnnxGraph::rename(const std::string& edge, const std::string& name) {
+  onnx::NodeProto& last = *graph_.mutable_node(graph_.node_size() - 1);
+  if (last.output(0) == edge) last.set_output(0, name);
 }
 
 std::string OnnxGraph::real(const OnnxTensor& tensor) {

@@ -19,9 +19,9 @@
 
 namespace qnpu {
 
-enum class OnnxType { kF32 = 1, kU8 = 2, kS8 = 3, kU16 = 4, kS32 = 6, kS64 = 7, kS4 = 22 };
+enum class OnnxType { kF32 = 1, kU8 = 2, kS8 = 3, kU16 = 4, kS32 = 6, kS64 = 7, kBool = 9, kS4 = 22 };
 
-using Shape = std::vector<int64_t>;
+using Shape = std::vector<int64_t>;  // -1: not known before the graph runs (never for the NPU)
 
 // Storage of real numbers in integers: real = scale * (q - zero_point).
 struct Quantized {
@@ -51,6 +51,7 @@ class OnnxGraph {
   OnnxTensor input(const std::string& name, const Shape& shape, const Quantized& quantized);
   std::string integer_input(const std::string& name, const Shape& shape, OnnxType type);
   void output(const OnnxTensor& tensor);  // it may have readers in the graph too
+  void output(const std::string& name, const Shape& shape, OnnxType type);
 
   // A constant in the graph itself if it is small, else in the weight file, where the same name is
   // the same constant; `data` must then live until the file is written.
@@ -58,12 +59,13 @@ class OnnxGraph {
                        std::span<const std::byte> data);
   std::string integers(const std::vector<int64_t>& values);  // shapes, axes, indices
 
-  // A node; returns the name of its only output, a float edge.
+  // A node; returns the name of its only output, a float edge unless the operation says otherwise.
   std::string op(const std::string& type, const std::string& name,
                  const std::vector<std::string>& inputs,
                  const std::vector<Attribute>& attributes = {});
   // The float edge behind a tensor. One DequantizeLinear serves all readers.
   std::string real(const OnnxTensor& tensor);
+  void rename(const std::string& edge, const std::string& name);  // of the node made last
   // The same of a constant with a scale for each row of its first axis, zero points 0.
   std::string real_weight(const std::string& name, OnnxType type, const Shape& shape,
                           std::span<const std::byte> data, std::span<const float> scales);

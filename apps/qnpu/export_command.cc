@@ -2,9 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/qnpu/bundles.h"
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/program.h"
-#include "base/status.h"
 #include "export/onnx_bundle.h"
 #include "io/files.h"
 #include "model/artifact.h"
@@ -18,59 +18,90 @@ struct Options {
   fs::path artifact;
   fs::path out;
   std::string to = "onnx";
-  int rows = 128;
-  int context = 1024;
   std::string logits = "last";
   std::string rope = "inputs";
-  std::string names = "genie";
-  bool trace = false;
   bool json = false;
+  BundleOptions bundle;
 };
 
-DecoderOptions decoder_options(const Options& o) {
-  DecoderOptions options;
-  options.rows = o.rows;
-  options.context = o.context;
-  options.all_logits = o.logits == "all";
-  options.rope = o.rope == "tables" ? RopeInput::kPositions : RopeInput::kCosSin;
-  options.names = o.names == "genie" ? genie_names() : ort_genai_names();
-  options.trace = o.trace;
-  return options;
+nlohmann::json write(const Options& o, const Artifact& artifact, const fs::path& folder,
+                     Progress& progress) {
+  if (o.to == "onnx") return write_onnx(artifact, o.bundle.graph, folder);
+  if (o.to == "qnn") return export_qnn(artifact, o.bundle, folder, progress);
+  if (o.to == "genie") return export_genie(artifact, o.bundle, folder, progress);
+  return export_ort_genai(artifact, o.bundle, folder, progress);
 }
 
-void run(const Options& o) {
-  const auto artifact = load_artifact(o.artifact);
-  StagedFolder out(o.out);
-  const nlohmann::json result = write_onnx(*artifact, decoder_options(o), out.path());
-  out.commit();
-  if (o.json) {
-    fmt::print("{}\n", result.dump(1));
-    return;
-  }
+void print_onnx(const nlohmann::json& result) {
   for (const auto& [name, graph] : result.at("graphs").items()) {
-    fmt::print("{}: {} nodes, {} rows\n", graph.at("file").get<std::string>(),
+    fmt::print("{:<14} {} nodes, {} rows\n", graph.at("file").get<std::string>(),
                graph.at("nodes").get<int>(), graph.at("rows").get<int>());
   }
-  fmt::print("weights.bin: {:.1f} MB\n", result.at("weight_bytes").get<double>() / 1e6);
+  fmt::print("{:<14} {}\n", "weights.bin",
+             format_bytes(result.at("weight_bytes").get<int64_t>()));
+}
+
+void print_compiled(const nlohmann::json& result) {
+  fmt::print("{:<8} {:<8} {:>10} {:>8} {:>14} {:>9} {:>10}\n", "SoC", "graph", "operations",
+             "on NPU", "float tensors", "seconds", "memory");
+  for (const auto& [soc, compiled] : result.items()) {
+    for (const auto& [name, graph] : compiled.at("graphs").items()) {
+      fmt::print("{:<8} {:<8} {:>10} {:>8} {:>14} {:>9.1f} {:>10}\n", soc, name,
+                 graph.at("operations").get<int>(), "all", graph.at("float_tensors").get<int>(),
+                 graph.at("seconds").get<double>(),
+                 format_bytes(graph.at("peak_bytes").get<int64_t>()));
+    }
+    for (const auto& [name, bytes] : compiled.at("binaries").items()) {
+      fmt::print("{:<8} {} {}\n", soc, name, format_bytes(bytes.get<int64_t>()));
+    }
+  }
+}
+
+void run(Options o) {
+  o.bundle.graph.all_logits = o.logits == "all";
+  o.bundle.graph.rope = o.rope == "tables" ? RopeInput::kPositions : RopeInput::kCosSin;
+  if (o.bundle.socs.empty()) o.bundle.socs = {"SM8750"};
+  const auto artifact = load_artifact(o.artifact);
+  StagedFolder out(o.out);
+  nlohmann::json result;
+  {
+    Progress progress;
+    result = write(o, *artifact, out.path(), progress);
+  }
+  out.commit();
+  if (o.json) return print_json(result);
+  o.to == "onnx" ? print_onnx(result) : print_compiled(result);
+  fmt::print("{}\n", o.out.string());
 }
 
 }  // namespace
 
 void add_export_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("export", "Write an artifact as graphs for an NPU");
+  DecoderOptions& graph = o->bundle.graph;
+  CLI::App* command = app.add_subcommand("export", "Write an artifact for an NPU");
   command->add_option("artifact", o->artifact, "Folder that `qnpu quantize` wrote")->required();
   command->add_option("--out", o->out, "Folder to write")->required();
-  command->add_option("--to", o->to, "onnx")->check(CLI::IsMember({"onnx"}));
-  command->add_option("--rows", o->rows, "Tokens that the prefill graph takes");
-  command->add_option("--context", o->context, "Positions of the cache, the prefix included");
-  command->add_option("--logits", o->logits, "Of the last row of a prefill, or of all")
-      ->check(CLI::IsMember({"last", "all"}));
+  command->add_option("--to", o->to, "onnx: QDQ graphs; qnn: compiled; genie, ort-genai: bundles")
+      ->check(CLI::IsMember({"onnx", "qnn", "genie", "ort-genai"}))
+      ->capture_default_str();
+  command->add_option("--soc", o->bundle.socs, "To compile for, with commas")
+      ->delimiter(',')
+      ->default_str("SM8750");
+  command->add_option("--rows", graph.rows, "Tokens that the prefill graph takes")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command->add_option("--context", graph.context, "Positions of the cache, the prefix included")
+      ->capture_default_str();
+  command->add_option("--logits", o->logits, "Of a prefill's last row, or of all")
+      ->check(CLI::IsMember({"last", "all"}))
+      ->capture_default_str();
   command->add_option("--rope", o->rope, "cos and sin as inputs, or tables in the graph")
-      ->check(CLI::IsMember({"inputs", "tables"}));
-  command->add_option("--names", o->names, "Whose names inputs and outputs have")
-      ->check(CLI::IsMember({"genie", "ort-genai"}));
-  command->add_flag("--trace", o->trace, "Every site is an output, to look inside");
+      ->check(CLI::IsMember({"inputs", "tables"}))
+      ->capture_default_str();
+  command->add_flag("!--separate", o->bundle.share,
+                    "A binary for each graph, which the emulator can load; weights are in both");
+  command->add_flag("--trace", graph.trace, "Every site is an output, to look inside");
   command->add_flag("--json", o->json, "Print one JSON object");
   command->callback([o] { run(*o); });
 }

@@ -1,8 +1,9 @@
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apps/qnpu/bundle_check.h"
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/verification.h"
@@ -24,6 +25,7 @@ struct Options {
   DecoderOptions graph;
   int tokens = 512;
   int decode = 16;
+  int greedy = 20;
   bool sites = true;
   bool json = false;
 };
@@ -118,10 +120,33 @@ void check_law(const Options& o, const std::vector<SiteComparison>& sites) {
   }
 }
 
+// A runtime's own loop around its bundle: greedy tokens behind a prompt.
+void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifact,
+                const std::vector<int32_t>& prompt) {
+  Progress progress;
+  const GreedyComparison r = compare_greedy(artifact, o.judge.on, {o.graph, {o.judge.soc}}, prompt,
+                                            o.greedy, o.work, progress);
+  if (o.json) {
+    print_json({{"on", o.judge.on},
+                {"tokens", r.ours},
+                {"tokens_npu", r.theirs},
+                {"equal", r.equal},
+                {"lead", r.lead}});
+    return;
+  }
+  fmt::print("tokens here        {}\n", fmt::join(r.ours, " "));
+  fmt::print("{:<18} {}\n", "on " + o.judge.on, fmt::join(r.theirs, " "));
+  fmt::print("equal              {} of {}\n", r.equal, r.ours.size());
+  if (r.equal < std::ssize(r.ours)) {
+    fmt::print("there, our token leads theirs by {} steps of the logits\n", r.lead);
+  }
+}
+
 void run(Options o) {
   if (o.work.empty()) o.work = fs::path(o.artifact.string() + ".verify");
   const auto artifact = load_artifact(o.artifact);
   const std::vector<int32_t> tokens = first_tokens(o);
+  if (o.judge.on == "genie" || o.judge.on == "ort-genai") return run_bundle(o, artifact, tokens);
   Progress progress;
   Verification verification(artifact, o.graph, o.judge, o.work, progress);
   const LogitsComparison logits = verification.compare_logits(tokens, o.tokens - o.decode);
@@ -145,7 +170,7 @@ void add_verify_command(CLI::App& app) {
   command->add_option("artifact", o->artifact, "Folder that `qnpu quantize` wrote")->required();
   command->add_option("--text", o->text, "UTF-8 text")->required();
   command->add_option("--on", o->judge.on, "Who else runs it")
-      ->check(CLI::IsMember({"htp-emulator", "onnxruntime"}))
+      ->check(CLI::IsMember({"htp-emulator", "onnxruntime", "genie", "ort-genai"}))
       ->capture_default_str();
   command->add_option("--soc", o->judge.soc, "Of the emulator")->capture_default_str();
   command->add_option("--tokens", o->tokens, "Of the text")
@@ -153,6 +178,9 @@ void add_verify_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--decode", o->decode, "How many of them one by one, at the end")
       ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--greedy", o->greedy, "Tokens that genie or ort-genai write behind them")
+      ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   command->add_option("--context", o->graph.context, "Positions of the cache")
       ->capture_default_str();

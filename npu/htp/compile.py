@@ -57,7 +57,7 @@ def main() -> dict[str, Any]:
     about = json.loads((o.export / "export.json").read_text(encoding="utf-8"))
     for stale in o.export.glob(f"*.{o.soc}*"):
         stale.unlink()
-    result: dict[str, Any] = {"soc": o.soc, "graphs": {}}
+    result: dict[str, Any] = {"soc": o.soc, **soc_named(o.soc)._asdict(), "graphs": {}}
     for i, name in enumerate(o.graphs):
         progress(f"compile {name} for {o.soc}", i, len(o.graphs))
         last = i + 1 == len(o.graphs)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from session import SOCS, open_integer_session
+from session import open_integer_session, soc_named
 
 DTYPES = {
     "u8": (TensorProto.UINT8, np.uint8),
@@ -101,4 +101,4 @@ def run(graph):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "graph.onnx"
         onnx.save(graph.model(), path)
-        return open_integer_session(path, SOCS["SM8750"]).run(None, graph.feeds)
+        return open_integer_session(path, soc_named("SM8750")).run(None, graph.feeds)

@@ -23,23 +23,22 @@ QNN_VERSION = "2.7.0"  # what the arithmetic was measured with
 FLOAT_TYPES = {534: "fp16", 562: "fp32"}
 
 
+TARGETS = Path(__file__).resolve().parents[2] / "targets"
+
+
 class Soc(NamedTuple):
-    soc_model: str
-    htp_arch: str
+    soc_model: int
+    htp_arch: str  # "v79"
 
 
-SOCS = {
-    "SM8550": Soc("43", "73"),
-    "SM8650": Soc("57", "75"),
-    "SM8750": Soc("69", "79"),
-    "SM8850": Soc("87", "81"),
-}
-# SoCs for which the compiler estimates time, as far as is known (no phone is among them).
-ESTIMATED = {"SA8775": Soc("52", "73"), "SA8797": Soc("72", "81")}
+def socs() -> dict[str, Soc]:
+    """By name, from the files of targets/."""
+    found = [json.loads(x.read_text(encoding="utf-8")) for x in sorted(TARGETS.glob("*.json"))]
+    return {x["name"]: Soc(x["soc_model"], x["htp_arch"]) for x in found}
 
 
 def soc_named(name: str) -> Soc:
-    known = {**SOCS, **ESTIMATED}
+    known = socs()
     if name not in known:
         raise Refused(f"the SoC '{name}' is not known; known are {', '.join(known)}")
     return known[name]
@@ -72,8 +71,8 @@ def open_session(path: Path, soc: Soc, config: dict[str, str] | None = None,
     session.add_provider_for_devices([_device()], {
         "backend_path": qnn.get_qnn_htp_path(),
         "htp_graph_finalization_optimization_mode": "3",
-        "soc_model": soc.soc_model,
-        "htp_arch": soc.htp_arch,
+        "soc_model": str(soc.soc_model),
+        "htp_arch": soc.htp_arch.removeprefix("v"),
         **(options or {}),
     })
     return ort.InferenceSession(path, session)

@@ -1,0 +1,124 @@
+#include "apps/qnpu/bundles.h"
+
+#include "apps/qnpu/tool_process.h"
+#include "base/status.h"
+#include "export/genie.h"
+#include "export/onnx_bundle.h"
+#include "export/ort_genai.h"
+#include "io/chat_template.h"
+#include "io/files.h"
+#include "io/tokenizer.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+json compile(const BundleOptions& options, const std::string& soc, const fs::path& folder,
+             Progress& progress) {
+  std::vector<std::string> arguments = {folder.string(), "--soc", soc};
+  if (options.share) arguments.push_back("--share");
+  return run_tool("npu/htp/compile.py", arguments, folder / ("compile." + soc + ".log"), progress);
+}
+
+const std::string& only_soc(const BundleOptions& options) {
+  if (options.socs.size() != 1) fail("a bundle is for one SoC; give one with --soc");
+  return options.socs[0];
+}
+
+// The tokens that a tokenizer puts in front of every text: at most one, else -1.
+int leading_token(const fs::path& folder) {
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  const std::vector<int> tokens = tokenizer.encode("", /*add_special_tokens=*/true);
+  return tokens.empty() ? -1 : tokens.front();
+}
+
+void copy_tokenizer(const Artifact& artifact, const fs::path& folder) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                           "chat_template.jinja"}) {
+    const fs::path from = artifact.folder / name;
+    if (fs::exists(from)) write_file(folder / name, read_file(from));
+  }
+}
+
+// What only the compiler read.
+void remove_sources(const fs::path& folder) {
+  for (const char* name : {"prefill.onnx", "decode.onnx", "weights.bin", "rope.safetensors",
+                           "export.json"}) {
+    fs::remove(folder / name);
+  }
+  std::vector<fs::path> logs;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".log") logs.push_back(entry.path());
+  }
+  for (const fs::path& log : logs) fs::remove(log);
+}
+
+}  // namespace
+
+json export_qnn(const Artifact& artifact, const BundleOptions& options, const fs::path& folder,
+                Progress& progress) {
+  write_onnx(artifact, options.graph, folder);
+  json result = json::object();
+  for (const std::string& soc : options.socs) {
+    result[soc] = compile(options, soc, folder, progress);
+  }
+  return result;
+}
+
+json export_genie(const Artifact& artifact, const BundleOptions& options, const fs::path& folder,
+                  Progress& progress) {
+  const std::string& soc = only_soc(options);
+  BundleOptions mine = options;
+  mine.graph.names = genie_names();
+  mine.graph.rope = RopeInput::kPositions;
+  mine.graph.all_logits = true;  // its prompts may end in any row
+  json result = export_qnn(artifact, mine, folder, progress);
+  GenieSettings settings;
+  for (const auto& [name, bytes] : result[soc].at("binaries").items()) {
+    settings.binaries.push_back(name);
+  }
+  settings.context = options.graph.context;
+  settings.bos_token = leading_token(artifact.folder);
+  settings.end_tokens = end_tokens(artifact.folder);
+  write_json(folder / "genie_config.json", genie_config(artifact, settings));
+  write_json(folder / "htp_backend_ext_config.json",
+             genie_backend_config(result[soc].at("soc_model").get<int>(),
+                                  result[soc].at("htp_arch").get<std::string>()));
+  copy_tokenizer(artifact, folder);
+  remove_sources(folder);
+  for (const char* name : {"prefill", "decode"}) {
+    fs::remove(folder / (std::string(name) + "." + soc + ".onnx"));
+  }
+  return result;
+}
+
+json export_ort_genai(const Artifact& artifact, const BundleOptions& options,
+                      const fs::path& folder, Progress& progress) {
+  const std::string& soc = only_soc(options);
+  BundleOptions mine = options;
+  mine.graph.names = ort_genai_names();
+  mine.graph.rope = RopeInput::kPositions;
+  mine.graph.all_logits = true;
+  json result = export_qnn(artifact, mine, folder, progress);
+  OrtGenaiSettings settings;
+  settings.rows = options.graph.rows;
+  settings.context = options.graph.context;
+  settings.prefill = "prefill." + soc + ".onnx";
+  settings.decode = "decode." + soc + ".onnx";
+  settings.provider_options = {
+      {"backend_path", "libQnnHtp.so"},
+      {"htp_arch", result[soc].at("htp_arch").get<std::string>().substr(1)},
+      {"soc_model", std::to_string(result[soc].at("soc_model").get<int>())},
+      {"htp_graph_finalization_optimization_mode", "3"}};
+  settings.end_tokens = end_tokens(artifact.folder);
+  settings.bos_token = leading_token(artifact.folder);
+  write_json(folder / "genai_config.json", ort_genai_config(artifact, settings));
+  write_ort_genai_stages(artifact, options.graph.context, folder);
+  copy_tokenizer(artifact, folder);
+  remove_sources(folder);
+  return result;
+}
+
+}  // namespace qnpu
