@@ -125,21 +125,35 @@ inline int64_t rmsnorm(int64_t x, int64_t gamma, RmsNormFactor f) {
 
 // ---- Softmax ----------------------------------------------------------------------------------
 //
-// exp(-d * scale) for d = row maximum - x in 0..65535, as a product of two tables:
-// d = 256 * i + j, exp = high[i] (2^-30 steps) * low[j] (2^-15 steps), kept in 2^-24 steps.
+// Exponentials have 15 bits and are cut, not rounded, and so are probabilities: small ones lose
+// mass, as on the NPU. exp(-d * scale) for d = row maximum - x in 0..65535 is a product of two
+// tables: d = 256 * i + j, exp = high[i] (2^-30 steps) * low[j] (2^-15 steps).
 struct ExpTables {
   std::vector<uint32_t> high;  // [256] round(2^30 * exp(-256 * i * scale))
   std::vector<uint32_t> low;   // [256] round(2^15 * exp(-j * scale))
 };
 ExpTables make_exp_tables(double scale);
-inline uint64_t exp_negative(uint32_t d, const uint32_t* high, const uint32_t* low) {
-  return (uint64_t{high[d >> 8]} * low[d & 255]) >> 21;
+constexpr uint32_t kExpOfZero = 32767;  // 1 in steps of 2^-15, as large as 15 bits can hold
+inline uint32_t exp_negative(uint32_t d, const uint32_t* high, const uint32_t* low) {
+  return std::min(static_cast<uint32_t>((uint64_t{high[d >> 8]} * low[d & 255]) >> 30),
+                  kExpOfZero);
 }
-// Probability in steps of 1/65535 from e and the row's reciprocal floor(65535 * 2^40 / sum of e).
-inline uint64_t softmax_reciprocal(uint64_t sum) { return (uint64_t{65535} << 40) / sum; }
-inline uint16_t softmax_probability(uint64_t e, uint64_t reciprocal) {
-  const uint64_t p = (e * reciprocal + (uint64_t{1} << 39)) >> 40;
-  return static_cast<uint16_t>(std::min<uint64_t>(p, 65535));
+
+// The reciprocal of a row's sum of exponentials, in 14 bits: factor = 2^(29 + n) / sum, rounded half
+// down, with the largest n such that sum >= 32767 * 2^n. A row's maximum adds 32767.
+struct SoftmaxReciprocal {
+  uint32_t factor = 0;  // 8192 .. 16384
+  int32_t shift = 0;    // 13 + n
+};
+inline SoftmaxReciprocal softmax_reciprocal(uint64_t sum) {
+  int n = 0;
+  while (sum >= uint64_t{kExpOfZero} << (n + 1)) ++n;
+  const uint64_t factor = ((uint64_t{1} << (29 + n)) + (sum - 1) / 2) / sum;
+  return {static_cast<uint32_t>(std::min<uint64_t>(factor, 16384)), 13 + n};
+}
+// In steps of 1/65535; e * factor < 2^29.
+inline uint16_t softmax_probability(uint32_t e, SoftmaxReciprocal r) {
+  return static_cast<uint16_t>((e * r.factor) >> r.shift);
 }
 
 // ---- Unary functions by table -----------------------------------------------------------------

@@ -67,8 +67,13 @@ double allowed_steps(const Artifact& artifact, const Node& node) {
   } else if (node.op == Op::kContext) {
     unit = scale(node.in[0]) * scale(node.in[1]);
   }
-  // Additions: 15-bit multipliers of 16-bit numbers. Softmax: tables of 15 and 30 bits.
-  const bool short_factors = node.op == Op::kAdd || node.op == Op::kMask || node.op == Op::kSoftmax;
+  // Two steps that an exponential is cut by, one that its probability is; half a step of 8192 of the
+  // reciprocal; and what all others in the sum are cut by.
+  if (node.op == Op::kSoftmax) {
+    return 2.0 + 1.0 + 4.0 + 2.0 * (kTokens + artifact.graph.prefix_length());
+  }
+  // 15-bit multipliers of 16-bit numbers.
+  const bool short_factors = node.op == Op::kAdd || node.op == Op::kMask;
   return 1.1 + (short_factors ? 1.0 : 0.0) + 512.0 * unit / scale(node.out);
 }
 

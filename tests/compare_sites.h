@@ -127,7 +127,7 @@ inline double largest_difference(const std::vector<float>& a, const std::vector<
 }
 
 // Steps of 16 bits by which a node's law may differ from real arithmetic (docs/numerics.md).
-inline double allowed_steps16(const Artifact& artifact, const Node& node) {
+inline double allowed_steps16(const Artifact& artifact, const Node& node, size_t tokens) {
   const auto scale = [&](int site) { return double{artifact.graph.site(site).qparams.scale[0]}; };
   switch (node.op) {
     case Op::kLinear: {  // where float puts a sum on the other side of a cut
@@ -141,20 +141,21 @@ inline double allowed_steps16(const Artifact& artifact, const Node& node) {
       return 2.0 + 256.0 * scale(node.in[0]) * scale(node.in[1]) / scale(node.out);
     case Op::kMul:  // the multiplier is an integer, which may be small
       return 2.0 + 32768.0 * 0.5 / std::get<MulLaw>(node.law).multiplier;
-    case Op::kSoftmax:
-      return 16.0;
+    case Op::kSoftmax:  // each exponential in the sum is cut by a step of 2^-15, by half of one mostly
+      return 7.0 + static_cast<double>(tokens);
     default:
       return 3.0;
   }
 }
 
-// By name of the site, the steps by which one node may differ: one at 4 and 8 bits.
-inline std::map<std::string, double> allowed_steps(const Artifact& artifact) {
+// By name of the site, the steps by which one node may differ in a sequence of `tokens`: one at 4 and
+// 8 bits.
+inline std::map<std::string, double> allowed_steps(const Artifact& artifact, size_t tokens) {
   std::map<std::string, double> allowed;
   for (const Node& node : artifact.graph.nodes) {
     const Site& out = artifact.graph.site(node.out);
     const bool narrow = bitwidth(out.qparams.dtype) <= 8;
-    allowed[out.name] = narrow ? 1.0 : allowed_steps16(artifact, node);
+    allowed[out.name] = narrow ? 1.0 : allowed_steps16(artifact, node, tokens);
   }
   return allowed;
 }

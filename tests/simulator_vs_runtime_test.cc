@@ -139,7 +139,7 @@ TEST_P(SimulatorVsRuntime, AgreeNodeByNode) {
   const FloatModel model = folded_model(GetParam().model);
   const SiteRows executed = execute(artifact_, tokens_);
   const SiteRows simulated = simulate(model, *artifact_, tokens_, &executed);
-  const std::map<std::string, double> allowed = allowed_steps(*artifact_);
+  const std::map<std::string, double> allowed = allowed_steps(*artifact_, tokens_.size());
   for_sites(artifact_->graph, simulated, executed, [&](const Site& site, auto& a, auto& b) {
     const double steps = largest_difference(a, b) / site.qparams.scale[0];
     EXPECT_LE(steps, allowed.at(site.name) + 0.05) << site.name;  // 0.05: float32 of the simulator

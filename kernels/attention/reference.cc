@@ -42,7 +42,7 @@ void softmax_s16_u16_reference(const int16_t* masked, const AttentionShape& s,
     const int max = *std::max_element(x, x + n);
     uint64_t sum = 0;
     for (int c = 0; c < n; ++c) sum += exp_negative(max - x[c], exp_high, exp_low);
-    const uint64_t reciprocal = softmax_reciprocal(sum);
+    const SoftmaxReciprocal reciprocal = softmax_reciprocal(sum);
     for (int c = 0; c < n; ++c) {
       probabilities[row * s.context + c] =
           softmax_probability(exp_negative(max - x[c], exp_high, exp_low), reciprocal);

@@ -25,16 +25,14 @@ QNPU_VECTORIZE uint64_t exponentials(const int16_t* x, int n, int max, const uin
                                      const uint32_t* low, uint32_t* e) {
   uint64_t sum = 0;
   for (int c = 0; c < n; ++c) {
-    const auto value = static_cast<uint32_t>(exp_negative(max - x[c], high, low));
+    const uint32_t value = exp_negative(max - x[c], high, low);
     e[c] = value;
     sum += value;
   }
   return sum;
 }
 
-QNPU_VECTORIZE void divide(const uint32_t* e, int n, uint64_t reciprocal, uint16_t* p) {
-  // 65535 * 2^40 / sum <= 65535 * 2^16 since the maximum alone adds 2^24: 32 bits hold it.
-  const auto r = static_cast<uint32_t>(reciprocal);
+QNPU_VECTORIZE void divide(const uint32_t* e, int n, SoftmaxReciprocal r, uint16_t* p) {
   for (int c = 0; c < n; ++c) p[c] = softmax_probability(e[c], r);
 }
 
