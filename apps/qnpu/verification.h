@@ -31,14 +31,23 @@ struct LogitsComparison {
   nlohmann::json compiled;  // what the compiler says; null on the CPU
 };
 
+// What docs/numerics.md says of an operation and the emulator, given the same inputs.
+struct Agreement {
+  std::string text;          // for people
+  double least_equal = 1.0;  // of all values of the operation
+  int64_t most = 0;          // steps between any two
+};
+
 // One node's output, ours and theirs: from the same inputs, and as both run freely.
 struct SiteComparison {
   std::string site;
   Op op = Op::kAdd;
+  Agreement asked;
   SiteDifference same_inputs, free;
-  std::string law;     // what the numbers' contract asks of `same_inputs`
-  bool kept = true;    // and whether it is so
 };
+
+// The first sentence about what does not agree as asked; empty if all does.
+std::string disagreement(const std::vector<SiteComparison>& sites);
 
 class Verification {
  public:

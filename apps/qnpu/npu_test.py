@@ -1,0 +1,155 @@
+"""Exports tiny models, and has them compiled and run by the NPU's own tools: its compiler and emulator
+(onnxruntime-qnn), Genie and onnxruntime-genai.
+
+    npu_test.py PROGRAM SOURCE_FOLDER [Class[.test] ...]
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = pathlib.Path(sys.argv[1])
+SOURCE = pathlib.Path(sys.argv[2])
+TEXT = SOURCE / "testdata/goldens/prose.txt"
+GRAPH = ("--rows", 16, "--context", 80)
+# Their laws are near the NPU's, not equal (docs/numerics.md).
+NEAR = ("softmax.out", "layernorm.out", "norm.out", "lm_head.in")
+
+
+def run(*arguments, **environment):
+    command = [str(PROGRAM)] + [str(a) for a in arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, **environment})
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+
+    @classmethod
+    def quantized(cls, model):
+        out = cls.folder / model
+        if not out.exists():
+            result = run("quantize", "--model", SOURCE / "testdata/models" / model, "--recipe", "fast",
+                         "--calib", TEXT, "--samples", 4, "--length", 64, "--out", out)
+            assert result.returncode == 0, result.stderr
+        return out
+
+    def ask(self, *arguments):
+        result = run(*arguments, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def refuse(self, out, *arguments, words, **environment):
+        result = run(*arguments, "--out", out, **environment)
+        last = result.stderr.strip().splitlines()[-1]
+        self.assertEqual(result.returncode, 1)
+        self.assertTrue(last.startswith("qnpu: error: "), result.stderr)
+        for word in words:
+            self.assertIn(word, last)
+        self.assertEqual([x.name for x in self.folder.iterdir() if out.name in x.name], [])
+
+
+    def verify(self, model, *arguments):
+        artifact = self.quantized(model)
+        return self.ask("verify", artifact, "--text", TEXT, "--tokens", 60, "--decode", 20, *GRAPH,
+                        "--work", self.folder / f"{model}.{len(arguments)}", *arguments)
+
+
+class Emulator(Case):
+    def check_equal_but_near(self, model):
+        result = self.verify(model)
+        self.assertEqual(result["float_tensors"], 0)
+        self.assertGreater(len(result["sites"]), 50)
+        for name, site in result["sites"].items():
+            if name.endswith(NEAR):
+                self.assertLessEqual(site["largest_difference"], 40, name)
+            elif model == "tiny-qwen2" and name.endswith(("q_proj.out", "k_proj.out", "v_proj.out")):
+                self.assertLessEqual(site["largest_difference"], 1, name)  # 8-bit biases
+            else:
+                self.assertEqual(site["equal"], 1.0, name)
+        self.assertLess(abs(result["perplexity_npu"] / result["perplexity"] - 1), 0.03)
+        self.assertLess(result["kl_divergence"], 0.01)
+
+    def test_llama(self):
+        self.check_equal_but_near("tiny-llama")
+
+    def test_qwen2(self):
+        self.check_equal_but_near("tiny-qwen2")
+
+    def test_qwen3(self):
+        self.check_equal_but_near("tiny-qwen3")
+
+    def test_onnxruntime(self):
+        result = self.verify("tiny-qwen3", "--on", "onnxruntime")
+        self.assertIsNone(result["float_tensors"])
+        self.assertLess(result["kl_divergence"], 0.05)
+
+    def test_both_phones_share_weights(self):
+        artifact, out = self.quantized("tiny-llama"), self.folder / "shared"
+        result = self.ask("export", artifact, "--to", "qnn", "--soc", "SM8650,SM8750", *GRAPH, "--out",
+                          out)
+        for soc in ("SM8650", "SM8750"):
+            self.assertEqual(list(result[soc]["binaries"]), [f"prefill.{soc}_qnn.bin"])
+            self.assertEqual({x["float_tensors"] for x in result[soc]["graphs"].values()}, {0})
+            for graph in ("prefill", "decode"):
+                self.assertTrue((out / f"{graph}.{soc}.onnx").is_file())
+
+
+class Bundles(Case):
+    def greedy(self, model, on):
+        return self.ask("verify", self.quantized(model), "--on", on, "--text", TEXT, "--tokens", 21,
+                        *GRAPH, "--work", self.folder / f"{model}.work")
+
+    def check(self, model):
+        genie, genai = self.greedy(model, "genie"), self.greedy(model, "ort-genai")
+        self.assertEqual(genie["tokens_npu"], genai["tokens_npu"])
+        self.assertEqual(len(genie["tokens_npu"]), 20)
+        if genie["equal"] == 20:
+            return
+        # Two logits may be so near that softmax's law decides between them.
+        self.assertGreater(genie["equal"], 0)
+        self.assertLess(genie["lead"], 2 * self.verify(model)["logits"]["largest_difference"])
+
+    def test_llama(self):
+        self.check("tiny-llama")
+
+    def test_qwen3(self):
+        self.check("tiny-qwen3")
+
+
+class BadInput(Case):
+    def test_width_that_the_npu_has_not(self):
+        self.refuse(self.folder / "a4", "export", SOURCE / "testdata/artifacts/v2-a4-llama", "--rows",
+                    8, "--context", 32, words=["layers.0.self_attn.qkv_proj.in", "s4"])
+
+    def test_unknown_soc(self):
+        self.refuse(self.folder / "soc", "export", self.quantized("tiny-llama"), "--to", "qnn",
+                    "--soc", "SM1", *GRAPH, words=["SM1", "SM8750"])
+
+    def test_context(self):
+        self.refuse(self.folder / "long", "export", self.quantized("tiny-llama"), "--rows", 16,
+                    "--context", 20, words=["context"])
+
+    def test_two_socs_for_a_bundle(self):
+        self.refuse(self.folder / "two", "export", self.quantized("tiny-llama"), "--to", "genie",
+                    "--soc", "SM8650,SM8750", *GRAPH, words=["one SoC"])
+
+    def test_no_python(self):
+        self.refuse(self.folder / "none", "export", self.quantized("tiny-llama"), "--to", "qnn",
+                    *GRAPH, words=["Python"], QNPU_PYTHON="/nowhere/python")
+
+    def test_a_tool_that_dies(self):
+        self.refuse(self.folder / "dies", "export", self.quantized("tiny-llama"), "--to", "qnn",
+                    *GRAPH, words=["compile.py", "without a result"], QNPU_PYTHON="/bin/false")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
