@@ -135,12 +135,11 @@ struct ExpTables {
 ExpTables make_exp_tables(double scale);
 constexpr uint32_t kExpOfZero = 32767;  // 1 in steps of 2^-15, as large as 15 bits can hold
 inline uint32_t exp_negative(uint32_t d, const uint32_t* high, const uint32_t* low) {
-  return std::min(static_cast<uint32_t>((uint64_t{high[d >> 8]} * low[d & 255]) >> 30),
-                  kExpOfZero);
+  return std::min(static_cast<uint32_t>((uint64_t{high[d >> 8]} * low[d & 255]) >> 30), kExpOfZero);
 }
 
-// The reciprocal of a row's sum of exponentials, in 14 bits: factor = 2^(29 + n) / sum, rounded half
-// down, with the largest n such that sum >= 32767 * 2^n. A row's maximum adds 32767.
+// The reciprocal of a row's sum of exponentials, in 14 bits: factor = 2^(29 + n) / sum, rounded
+// half down, with the largest n such that sum >= 32767 * 2^n. A row's maximum adds 32767.
 struct SoftmaxReciprocal {
   uint32_t factor = 0;  // 8192 .. 16384
   int32_t shift = 0;    // 13 + n

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "base/status.h"
+#include "export/decoder_sites.h"
 
 namespace qnpu {
 namespace {
@@ -12,38 +11,10 @@ namespace {
 constexpr int kMaskZero = 65535;
 const Quantized kMaskQuantized = {OnnxType::kU16, 100.0f / 65535.0f, kMaskZero};
 
-// Signed integers as the NPU stores them.
-template <typename Stored, typename Signed>
-std::vector<std::byte> stored_unsigned(std::span<const Signed> values) {
-  constexpr int kHalf = 1 << (8 * sizeof(Signed) - 1);
-  std::vector<std::byte> bytes(values.size_bytes());
-  auto* out = reinterpret_cast<Stored*>(bytes.data());
-  std::transform(values.begin(), values.end(), out,
-                 [](Signed x) { return static_cast<Stored>(x + kHalf); });
-  return bytes;
-}
-
-enum class Layout {
-  kRows,    // [T, cols]
-  kHeads,   // [1, T, heads, head_dim]: the same order
-  kGroups,  // [KV, 1, heads per KV * T, ...]
-};
-
-struct Placed {
-  OnnxTensor tensor;
-  Layout layout = Layout::kRows;
-};
-
-class DecoderWriter {
+class DecoderWriter : DecoderSites {
  public:
   DecoderWriter(const Artifact& artifact, const DecoderOptions& options, WeightFile& weights)
-      : a_(artifact),
-        g_(artifact.graph),
-        c_(artifact.graph.config),
-        o_(options),
-        weights_(weights),
-        out_("decoder", weights),
-        rows_(options.rows),
+      : DecoderSites(artifact, options, weights),
         past_(options.context - g_.prefix_length() - options.rows) {
     check_sizes();
   }
@@ -52,7 +23,7 @@ class DecoderWriter {
     inputs();
     for (const Node& node : g_.nodes) add(node);
     logits();
-    DecoderModel result{out_.model(), {}};
+    DecoderModel result{out_.model(), {}, out_.encodings()};
     for (const auto& [site, placed] : placed_) {
       result.sites[g_.site(site).name] = {placed.tensor.name, placed.tensor.shape};
     }
@@ -91,16 +62,9 @@ class DecoderWriter {
     }
     mask = out_.reshape(mask, "attention_mask.rows", {1, 1, rows_, o_.context});
     const auto groups = static_cast<size_t>(c_.num_heads / c_.num_kv_heads);
-    mask_ = groups == 1 ? mask
-                        : out_.concat(std::vector<OnnxTensor>(groups, mask),
-                                      "attention_mask.groups", 2);
-  }
-
-  // A constant activation whose bytes are made here.
-  OnnxTensor owned(const std::string& name, const Shape& shape, std::vector<std::byte> data,
-                   const Quantized& q) {
-    weights_.add(name, std::move(data));
-    return {out_.constant(name, q.type, shape, weights_.view(name)), shape, q};
+    mask_ = groups == 1
+                ? mask
+                : out_.concat(std::vector<OnnxTensor>(groups, mask), "attention_mask.groups", 2);
   }
 
   // The table "rope.cos" or "rope.sin" for the new tokens: [1, N, 1, hd].
@@ -111,84 +75,13 @@ class DecoderWriter {
     const int64_t half = c_.head_dim / 2;
     OnnxTensor rows;
     if (o_.rope == RopeInput::kCosSin) {
-      rows = out_.input("position_ids_" + name.substr(5), {1, rows_, half}, stored_as(g_.site(site)));
+      rows =
+          out_.input("position_ids_" + name.substr(5), {1, rows_, half}, stored_as(g_.site(site)));
     } else {
       rows = gather(table(site, g_.prefix_length()), positions_, name + ".rows");
     }
     rows = out_.reshape(rows, name + ".heads", {1, rows_, 1, half});
     return tables_[site] = out_.concat({rows, rows}, name + ".both", 3);
-  }
-
-  // ---- constants ----
-
-  // Rows [first, ...) of an int16 table.
-  OnnxTensor table(int site, int64_t first = 0) {
-    const Site& s = g_.site(site);
-    const TensorView& view = a_.tensors.at(s.name);
-    Shape shape = view.shape;
-    const int64_t cols = shape.back();
-    if (shape.size() > 1) shape[0] -= first;
-    std::vector<std::byte> data;
-    if (!weights_.contains(s.name)) {
-      data = stored_unsigned<uint16_t>(view.as<int16_t>().subspan(static_cast<size_t>(first * cols)));
-    }
-    return owned(s.name, shape, std::move(data), stored_as(s));
-  }
-
-  OnnxTensor gather(const OnnxTensor& from, const std::string& indices, const std::string& name) {
-    const std::string edge = out_.op("Gather", name + "/gather", {out_.real(from), indices});
-    return out_.stored(edge, name, {1, rows_, from.shape.back()}, from.quantized);
-  }
-
-  // ---- sites ----
-
-  const OnnxTensor& at(int site) const { return placed_.at(site).tensor; }
-  Layout layout(int site) const { return placed_.at(site).layout; }
-
-  void place(int site, OnnxTensor tensor, Layout layout) {
-    if (o_.trace) out_.output(tensor);
-    placed_[site] = {std::move(tensor), layout};
-  }
-  // The result of a node's operation at its output site.
-  void store(const Node& node, const std::string& edge, const Shape& shape, Layout layout) {
-    const Site& site = g_.site(node.out);
-    const bool last = node.out == g_.nodes.back().out;  // the output has the name of its site
-    const std::string name = last ? site.name + ".rows" : site.name;
-    place(node.out, out_.stored(edge, name, shape, stored_as(site)), layout);
-  }
-
-  int heads_of(int site) const { return g_.site(site).cols / c_.head_dim; }
-
-  OnnxTensor rows(int site) {
-    const Placed& x = placed_.at(site);
-    const std::string& name = g_.site(site).name;
-    const int64_t count = rows_, cols = g_.site(site).cols;
-    if (x.layout == Layout::kRows) return x.tensor;
-    if (x.layout == Layout::kHeads || rows_ == 1) {
-      return out_.reshape(x.tensor, name + ".rows", {count, cols});
-    }
-    const int64_t heads = heads_of(site);
-    OnnxTensor t = out_.reshape(x.tensor, name + ".by_head", {1, heads, count, c_.head_dim});
-    t = out_.transpose(t, name + ".by_row", {0, 2, 1, 3});
-    return out_.reshape(t, name + ".rows", {count, cols});
-  }
-
-  OnnxTensor heads(int site) {
-    const Placed& x = placed_.at(site);
-    if (x.layout == Layout::kHeads) return x.tensor;
-    const auto found = by_heads_.find(site);
-    if (found != by_heads_.end()) return found->second;
-    return by_heads_[site] = out_.reshape(x.tensor, g_.site(site).name + ".heads",
-                                          {1, rows_, heads_of(site), c_.head_dim});
-  }
-
-  // [1, N, H, hd] -> [KV, 1, H / KV * N, hd]
-  OnnxTensor groups(int site) {
-    const Shape shape = {c_.num_kv_heads, 1, c_.num_heads / c_.num_kv_heads * rows_, c_.head_dim};
-    const std::string& name = g_.site(site).name;
-    OnnxTensor x = heads(site);
-    if (rows_ > 1) x = out_.transpose(x, name + ".by_head", {0, 2, 1, 3});
-    return out_.reshape(x, name + ".groups", shape);
   }
 
   // ---- operations ----
@@ -235,10 +128,29 @@ class DecoderWriter {
   void rmsnorm(const Node& node) {
     if (node.layer < 0 && !o_.all_logits) last_row(node.in[0]);
     const OnnxTensor x = node.heads > 1 ? heads(node.in[0]) : rows(node.in[0]);
+    const std::string gamma = out_.real(table(node.weight));
+    const auto epsilon = static_cast<float>(c_.rms_norm_eps);
     const std::string edge =
-        out_.op("SimplifiedLayerNormalization", node.name, {out_.real(x), out_.real(table(node.weight))},
-                {{"epsilon", static_cast<float>(c_.rms_norm_eps)}, {"axis", int64_t{-1}}});
+        out_.form() == Form::kFloat
+            ? plain_rmsnorm(node.name, x, gamma, epsilon)
+            : out_.op("SimplifiedLayerNormalization", node.name, {out_.real(x), gamma},
+                      {{"epsilon", epsilon}, {"axis", int64_t{-1}}});
     store(node, edge, x.shape, node.heads > 1 ? Layout::kHeads : Layout::kRows);
+  }
+
+  // In ONNX's standard operations, for converters that look for this pattern.
+  std::string plain_rmsnorm(const std::string& name, const OnnxTensor& x, const std::string& gamma,
+                            float epsilon) {
+    const std::string in = out_.real(x);
+    const auto op = [&](const char* type, const char* part,
+                        const std::vector<std::string>& inputs) {
+      return out_.op(type, name + part, inputs);
+    };
+    const std::string mean =
+        op("ReduceMean", "/mean", {op("Mul", "/square", {in, in}), out_.integers({-1})});
+    const std::string root =
+        op("Sqrt", "/root", {op("Add", "/epsilon", {mean, out_.scalar(epsilon)})});
+    return op("Mul", "", {op("Div", "/divide", {in, root}), gamma});
   }
 
   // What follows sees the last token alone.
@@ -342,9 +254,9 @@ class DecoderWriter {
     };
     const std::string new_name = name(keys ? o_.names.new_key : o_.names.new_value);
     const OnnxTensor x = heads(node.in[0]);
-    const OnnxTensor added =
-        rows_ == 1 ? out_.reshape(x, new_name, shape(1))
-                   : out_.transpose(x, new_name, {2, 0, keys ? 3 : 1, keys ? 1 : 3});
+    const OnnxTensor added = rows_ == 1
+                                 ? out_.reshape(x, new_name, shape(1))
+                                 : out_.transpose(x, new_name, {2, 0, keys ? 3 : 1, keys ? 1 : 3});
     out_.output(added);
     std::vector<OnnxTensor> parts;
     if (g_.prefix_length() > 0) parts.push_back(prefix(site, keys, shape(g_.prefix_length())));
@@ -391,8 +303,7 @@ class DecoderWriter {
 
   void softmax(const Node& node) {
     const OnnxTensor& x = at(node.in[0]);
-    const std::string edge =
-        out_.op("Softmax", node.name, {out_.real(x)}, {{"axis", int64_t{-1}}});
+    const std::string edge = out_.op("Softmax", node.name, {out_.real(x)}, {{"axis", int64_t{-1}}});
     store(node, edge, x.shape, Layout::kGroups);
   }
 
@@ -404,18 +315,10 @@ class DecoderWriter {
     out_.output(out_.reshape(x, o_.names.logits, {1, x.shape[0], x.shape[1]}));
   }
 
-  const Artifact& a_;
-  const Graph& g_;
-  const ModelConfig& c_;
-  const DecoderOptions& o_;
-  WeightFile& weights_;
-  OnnxGraph out_;
-  const int64_t rows_;
   const int64_t past_;
   std::string ids_, positions_;
   OnnxTensor mask_;
-  std::map<int, Placed> placed_;  // by site
-  std::map<int, OnnxTensor> by_heads_, tables_;
+  std::map<int, OnnxTensor> tables_;  // cos and sin, by site
 };
 
 }  // namespace
@@ -438,15 +341,13 @@ Quantized stored_as(const Site& site) {
 }
 
 DecoderNames genie_names() {
-  return {"attention_mask",     "position_ids",     "logits",
-          "past_key_{}_in",     "past_value_{}_in", "past_key_{}_out",
-          "past_value_{}_out"};
+  return {"attention_mask",   "position_ids",    "logits",           "past_key_{}_in",
+          "past_value_{}_in", "past_key_{}_out", "past_value_{}_out"};
 }
 
 DecoderNames ort_genai_names() {
-  return {"npu_mask",           "npu_positions",     "npu_logits",
-          "past_keys_{}_in",    "past_values_{}_in", "past_keys_{}_out",
-          "past_values_{}_out"};
+  return {"npu_mask",          "npu_positions",    "npu_logits",        "past_keys_{}_in",
+          "past_values_{}_in", "past_keys_{}_out", "past_values_{}_out"};
 }
 
 DecoderModel make_decoder(const Artifact& artifact, const DecoderOptions& options,

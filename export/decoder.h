@@ -7,8 +7,9 @@
 //   inputs   input_ids int32 [1, N]
 //            attention_mask u16 [1, N, L]: 65535 visible, 0 masked; the new tokens are its last N
 //            columns, and row i may see the columns up to its own
-//            position_ids_cos, position_ids_sin u16 [1, N, hd / 2], or position_ids int32 [1, N] (RopeInput)
-//            past keys u8 [KV, 1, hd, L - N] and past values u8 [KV, 1, L - N, hd] of each layer
+//            position_ids_cos, position_ids_sin u16 [1, N, hd / 2], or position_ids int32 [1, N]
+//            (RopeInput) past keys u8 [KV, 1, hd, L - N] and past values u8 [KV, 1, L - N, hd] of
+//            each layer
 //   outputs  new keys u8 [KV, 1, hd, N] and values u8 [KV, 1, N, hd], behind RoPE, at the scale and
 //            zero point of the past ones
 //            logits u16 [1, N, V], or [1, 1, V] of the last row
@@ -45,6 +46,7 @@ struct DecoderOptions {
   bool all_logits = false;
   RopeInput rope = RopeInput::kCosSin;
   DecoderNames names = genie_names();
+  Form form = Form::kQdq;
   bool trace = false;  // every site is an output, under its own name
 };
 
@@ -57,6 +59,7 @@ struct SitePlace {
 struct DecoderModel {
   onnx::ModelProto model;
   std::map<std::string, SitePlace> sites;  // activations that the graph stores, by the site's name
+  std::vector<Encoding> encodings;         // of Form::kFloat's tensors
 };
 
 // How the NPU stores a site's integers: unsigned, 128 or 32768 added. Error: a width it has not.

@@ -16,8 +16,8 @@ struct GenieSettings {
   std::vector<int> end_tokens;
 };
 
-// The dialog's configuration. Positions are counted by Genie and looked up in the graphs' own tables
-// (RopeInput::kPositions), so that cos and sin are those of the integer runtime to the bit.
+// The dialog's configuration. Positions are counted by Genie and looked up in the graphs' own
+// tables (RopeInput::kPositions), so that cos and sin are those of the integer runtime to the bit.
 nlohmann::json genie_config(const Artifact& artifact, const GenieSettings& settings);
 
 // What its key "extensions" names: the device's SoC.

@@ -1,5 +1,7 @@
 #include "export/onnx_bundle.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "base/status.h"
@@ -88,6 +90,23 @@ json write_onnx(const Artifact& artifact, const DecoderOptions& options,
   result["weight_bytes"] = weights.bytes();
   write_json(folder / "export.json", result);
   return result;
+}
+
+void write_float_with_encodings(const Artifact& artifact, const DecoderOptions& options,
+                                const std::filesystem::path& folder) {
+  WeightFile weights("weights.bin");
+  DecoderOptions mine = options;
+  mine.form = Form::kFloat;
+  for (const std::string name : {"prefill", "decode"}) {
+    if (name == "decode") mine.rows = 1;
+    const DecoderModel decoder = make_decoder(artifact, mine, weights);
+    write_model(decoder.model, folder / (name + ".onnx"));
+    for (const char* version : {"0.6.1", "1.0.0", "2.0.0"}) {
+      write_json(folder / fmt::format("{}.{}.encodings", name, version),
+                 encodings_to_json(decoder.encodings, version));
+    }
+  }
+  weights.write(folder);
 }
 
 }  // namespace qnpu

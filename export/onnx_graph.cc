@@ -16,6 +16,41 @@ std::span<const std::byte> bytes_of(const T& value) {
   return std::as_bytes(std::span(&value, 1));
 }
 
+template <typename T>
+std::span<const T> as(std::span<const std::byte> data) {
+  return {reinterpret_cast<const T*>(data.data()), data.size() / sizeof(T)};
+}
+
+Encoding encoding_of(const std::string& name, const Quantized& q) {
+  return {name, q.type == OnnxType::kU8 ? 8 : 16, false, q.zero_point, {q.scale}};
+}
+
+template <typename T>
+std::vector<float> to_reals(std::span<const T> values, const Quantized& q) {
+  std::vector<float> reals;
+  reals.reserve(values.size());
+  for (const T x : values) reals.push_back(q.scale * static_cast<float>(x - q.zero_point));
+  return reals;
+}
+
+// Integers of equally long rows, each with a scale; nibbles have the first number in the low half.
+std::vector<float> rows_to_reals(OnnxType type, std::span<const std::byte> data,
+                                 std::span<const float> scales) {
+  const size_t count = type == OnnxType::kS4    ? 2 * data.size()
+                       : type == OnnxType::kS32 ? data.size() / 4
+                                                : data.size();
+  const auto integer = [&](size_t i) -> int32_t {
+    if (type == OnnxType::kS32) return as<int32_t>(data)[i];
+    if (type == OnnxType::kS8) return as<int8_t>(data)[i];
+    const int nibble = (std::to_integer<int>(data[i / 2]) >> (4 * (i % 2))) & 15;
+    return nibble < 8 ? nibble : nibble - 16;
+  };
+  std::vector<float> reals(count);
+  const size_t cols = count / scales.size();
+  for (size_t i = 0; i < count; ++i) reals[i] = scales[i / cols] * static_cast<float>(integer(i));
+  return reals;
+}
+
 void set_attribute(onnx::NodeProto& node, const Attribute& attribute) {
   onnx::AttributeProto& proto = *node.add_attribute();
   proto.set_name(attribute.name);
@@ -58,8 +93,8 @@ void set_external(onnx::TensorProto& tensor, const std::string& file, WeightFile
 
 }  // namespace
 
-OnnxGraph::OnnxGraph(const std::string& name, WeightFile& weights)
-    : graph_(*model_.mutable_graph()), weights_(weights) {
+OnnxGraph::OnnxGraph(const std::string& name, WeightFile& weights, Form form)
+    : graph_(*model_.mutable_graph()), weights_(weights), form_(form) {
   model_.set_ir_version(kIrVersion);
   model_.set_producer_name("quantnpu");
   onnx::OperatorSetIdProto& opset = *model_.add_opset_import();
@@ -70,7 +105,10 @@ OnnxGraph::OnnxGraph(const std::string& name, WeightFile& weights)
 
 OnnxTensor OnnxGraph::input(const std::string& name, const Shape& shape,
                             const Quantized& quantized) {
-  return {integer_input(name, shape, quantized.type), shape, quantized};
+  const bool real = form_ == Form::kFloat;
+  integer_input(name, shape, real ? OnnxType::kF32 : quantized.type);
+  if (real) encodings_.push_back(encoding_of(name, quantized));
+  return {name, shape, quantized};
 }
 
 std::string OnnxGraph::integer_input(const std::string& name, const Shape& shape, OnnxType type) {
@@ -79,7 +117,7 @@ std::string OnnxGraph::integer_input(const std::string& name, const Shape& shape
 }
 
 void OnnxGraph::output(const OnnxTensor& tensor) {
-  output(tensor.name, tensor.shape, tensor.quantized.type);
+  output(tensor.name, tensor.shape, form_ == Form::kFloat ? OnnxType::kF32 : tensor.quantized.type);
 }
 
 void OnnxGraph::output(const std::string& name, const Shape& shape, OnnxType type) {
@@ -106,7 +144,7 @@ std::string OnnxGraph::integers(const std::vector<int64_t>& values) {
   return constant(name, OnnxType::kS64, {std::ssize(values)}, std::as_bytes(std::span(values)));
 }
 
-std::string OnnxGraph::scale(float value) {
+std::string OnnxGraph::scalar(float value) {
   return constant(fmt::format("scale.{:08x}", std::bit_cast<uint32_t>(value)), OnnxType::kF32, {},
                   bytes_of(value));
 }
@@ -134,17 +172,48 @@ void OnnxGraph::rename(const std::string& edge, const std::string& name) {
   if (last.output(0) == edge) last.set_output(0, name);
 }
 
+OnnxTensor OnnxGraph::table(const std::string& name, const Shape& shape,
+                            std::span<const std::byte> data, const Quantized& q) {
+  if (form_ == Form::kQdq) return {constant(name, q.type, shape, data), shape, q};
+  std::vector<float> values;
+  if (q.type == OnnxType::kU8) values = to_reals(as<uint8_t>(data), q);
+  if (q.type == OnnxType::kU16) values = to_reals(as<uint16_t>(data), q);
+  if (!known_.contains(name)) encodings_.push_back(encoding_of(name, q));
+  return {dequantized(name, shape, std::move(values)), shape, q};
+}
+
+std::string OnnxGraph::dequantized(const std::string& name, const Shape& shape,
+                                   std::vector<float> values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  const std::string real = name + ".real";  // the weight file's name
+  weights_.add(real, std::vector<std::byte>(bytes.begin(), bytes.end()));
+  if (has(name)) return name;
+  onnx::TensorProto& tensor = *graph_.add_initializer();
+  tensor.set_name(name);
+  tensor.set_data_type(static_cast<int>(OnnxType::kF32));
+  for (const int64_t size : shape) tensor.add_dims(size);
+  set_external(tensor, weights_.file_name(), weights_.add(real, weights_.view(real)));
+  return name;
+}
+
 std::string OnnxGraph::real(const OnnxTensor& tensor) {
+  if (form_ == Form::kFloat) return tensor.name;
   const std::string name = tensor.name + "/dequantize";
   if (has(name)) return name + "/real";
   const Quantized& q = tensor.quantized;
   return op("DequantizeLinear", name,
-            {tensor.name, scale(q.scale), zero_point(q.type, q.zero_point)});
+            {tensor.name, scalar(q.scale), zero_point(q.type, q.zero_point)});
 }
 
 std::string OnnxGraph::real_weight(const std::string& name, OnnxType type, const Shape& shape,
-                                   std::span<const std::byte> data,
-                                   std::span<const float> scales) {
+                                   std::span<const std::byte> data, std::span<const float> scales) {
+  if (form_ == Form::kFloat) {
+    if (!known_.contains(name) && type != OnnxType::kS32) {
+      encodings_.push_back(
+          {name, type == OnnxType::kS4 ? 4 : 8, true, 0, {scales.begin(), scales.end()}});
+    }
+    return dequantized(name, shape, rows_to_reals(type, data, scales));
+  }
   const std::string edge = name + "/dequantize";
   if (has(edge)) return edge + "/real";
   const auto rows = std::ssize(scales);
@@ -170,13 +239,27 @@ std::string OnnxGraph::zeros(OnnxType type, int64_t count) {
 
 OnnxTensor OnnxGraph::stored(const std::string& edge, const std::string& name, const Shape& shape,
                              const Quantized& quantized) {
+  if (form_ == Form::kFloat) return named(edge, name, shape, quantized);
   onnx::NodeProto& node = *graph_.add_node();
   node.set_op_type("QuantizeLinear");
   node.set_name(name + "/quantize");
   node.add_input(edge);
-  node.add_input(scale(quantized.scale));
+  node.add_input(scalar(quantized.scale));
   node.add_input(zero_point(quantized.type, quantized.zero_point));
   node.add_output(name);
+  return {name, shape, quantized};
+}
+
+// The tensor `edge` under the name of its site. A change of width is a product with 1: AIMET gives
+// parameters to the outputs of operations only, and Identity is none to it.
+OnnxTensor OnnxGraph::named(const std::string& edge, const std::string& name, const Shape& shape,
+                            const Quantized& quantized) {
+  if (edge.ends_with("/real")) {
+    rename(edge, name);
+  } else {
+    rename(op("Mul", name + "/convert", {edge, scalar(1.0f)}), name);
+  }
+  encodings_.push_back(encoding_of(name, quantized));
   return {name, shape, quantized};
 }
 
@@ -197,8 +280,8 @@ OnnxTensor OnnxGraph::slice(const OnnxTensor& x, const std::string& name, int ax
                             int64_t end) {
   Shape shape = x.shape;
   shape[static_cast<size_t>(axis)] = end - begin;
-  const std::string edge = op("Slice", name + "/slice",
-                              {real(x), integers({begin}), integers({end}), integers({axis})});
+  const std::string edge =
+      op("Slice", name + "/slice", {real(x), integers({begin}), integers({end}), integers({axis})});
   return stored(edge, name, shape, x.quantized);
 }
 

@@ -15,11 +15,21 @@
 #include <variant>
 #include <vector>
 
+#include "export/encodings.h"
 #include "export/weight_file.h"
 
 namespace qnpu {
 
-enum class OnnxType { kF32 = 1, kU8 = 2, kS8 = 3, kU16 = 4, kS32 = 6, kS64 = 7, kBool = 9, kS4 = 22 };
+enum class OnnxType {
+  kF32 = 1,
+  kU8 = 2,
+  kS8 = 3,
+  kU16 = 4,
+  kS32 = 6,
+  kS64 = 7,
+  kBool = 9,
+  kS4 = 22
+};
 
 using Shape = std::vector<int64_t>;  // -1: not known before the graph runs (never for the NPU)
 
@@ -38,6 +48,10 @@ struct OnnxTensor {
   Quantized quantized;
 };
 
+// kFloat is the same graph without any DequantizeLinear and QuantizeLinear, its constants
+// dequantized, for tools that get the quantization parameters beside it.
+enum class Form { kQdq, kFloat };
+
 struct Attribute {
   const char* name;
   std::variant<int64_t, float, std::vector<int64_t>> value;
@@ -46,7 +60,10 @@ struct Attribute {
 class OnnxGraph {
  public:
   // Constants of more than a few bytes go to `weights`, which graphs may share.
-  OnnxGraph(const std::string& name, WeightFile& weights);
+  OnnxGraph(const std::string& name, WeightFile& weights, Form form = Form::kQdq);
+
+  Form form() const { return form_; }
+  const std::vector<Encoding>& encodings() const { return encodings_; }  // of kFloat's tensors
 
   OnnxTensor input(const std::string& name, const Shape& shape, const Quantized& quantized);
   std::string integer_input(const std::string& name, const Shape& shape, OnnxType type);
@@ -58,6 +75,10 @@ class OnnxGraph {
   std::string constant(const std::string& name, OnnxType type, const Shape& shape,
                        std::span<const std::byte> data);
   std::string integers(const std::vector<int64_t>& values);  // shapes, axes, indices
+  std::string scalar(float value);
+  // A constant activation, unsigned as the NPU stores it.
+  OnnxTensor table(const std::string& name, const Shape& shape, std::span<const std::byte> data,
+                   const Quantized& quantized);
 
   // A node; returns the name of its only output, a float edge unless the operation says otherwise.
   std::string op(const std::string& type, const std::string& name,
@@ -71,18 +92,22 @@ class OnnxGraph {
                           std::span<const std::byte> data, std::span<const float> scales);
   // QuantizeLinear: the tensor that the NPU stores under `name`.
   OnnxTensor stored(const std::string& edge, const std::string& name, const Shape& shape,
-                const Quantized& quantized);
+                    const Quantized& quantized);
 
   // Operations that move numbers and keep their scale.
   OnnxTensor reshape(const OnnxTensor& x, const std::string& name, const Shape& shape);
-  OnnxTensor transpose(const OnnxTensor& x, const std::string& name, const std::vector<int64_t>& order);
-  OnnxTensor slice(const OnnxTensor& x, const std::string& name, int axis, int64_t begin, int64_t end);
+  OnnxTensor transpose(const OnnxTensor& x, const std::string& name,
+                       const std::vector<int64_t>& order);
+  OnnxTensor slice(const OnnxTensor& x, const std::string& name, int axis, int64_t begin,
+                   int64_t end);
   OnnxTensor concat(const std::vector<OnnxTensor>& parts, const std::string& name, int axis);
 
   const onnx::ModelProto& model() const { return model_; }
 
  private:
-  std::string scale(float value);
+  std::string dequantized(const std::string& name, const Shape& shape, std::vector<float> values);
+  OnnxTensor named(const std::string& edge, const std::string& name, const Shape& shape,
+                   const Quantized& quantized);
   std::string zero_point(OnnxType type, int32_t value);
   std::string zeros(OnnxType type, int64_t count);
   bool has(const std::string& name) { return !known_.insert(name).second; }
@@ -90,6 +115,8 @@ class OnnxGraph {
   onnx::ModelProto model_;
   onnx::GraphProto& graph_;
   WeightFile& weights_;
+  Form form_;
+  std::vector<Encoding> encodings_;
   std::set<std::string> known_;  // initializers and dequantized edges
 };
 

@@ -37,14 +37,16 @@ onnx::ModelProto inputs_graph(int visible) {
   };
   const std::string all = range(g, visible);
   // [s]: the column of each new token
-  const std::string count = g.op("Gather", "count", {g.op("Shape", "shape", {ids}), g.integers({1})});
+  const std::string count =
+      g.op("Gather", "count", {g.op("Shape", "shape", {ids}), g.integers({1})});
   const std::string first = g.op("Sub", "first", {g.integers({visible}), count});
   const std::string columns = g.op("Slice", "columns", {all, first, g.integers({visible})});
   // [s, L]: not behind its own column, and not hidden
   const std::string own = g.op("Unsqueeze", "own", {columns, g.integers({1})});
   const std::string before = g.op("LessOrEqual", "before", {all, own});
   const std::string shown = g.op("And", "shown", {before, cast(seen, "seen", OnnxType::kBool)});
-  const std::string ones = g.op("Mul", "ones", {cast(shown, "number", OnnxType::kS32), number(g, 65535)});
+  const std::string ones =
+      g.op("Mul", "ones", {cast(shown, "number", OnnxType::kS32), number(g, 65535)});
   const std::string mask = g.op("Unsqueeze", "mask", {ones, g.integers({0})});
   g.rename(cast(mask, "npu_mask", OnnxType::kU16), "npu_mask");
   g.output("npu_mask", {1, -1, visible}, OnnxType::kU16);
@@ -83,9 +85,7 @@ json stage(const std::string& file, const json& inputs, const json& outputs, boo
 }
 
 // For %d the runtime puts the layer.
-std::string percent(const std::string& pattern) {
-  return fmt::format(fmt::runtime(pattern), "%d");
-}
+std::string percent(const std::string& pattern) { return fmt::format(fmt::runtime(pattern), "%d"); }
 
 json npu_session(const OrtGenaiSettings& settings) {
   json options = {{"log_id", "onnxruntime-genai"}, {"intra_op_num_threads", 1}};
@@ -106,14 +106,16 @@ json pipeline(const Artifact& artifact, const OrtGenaiSettings& settings) {
       outputs.push_back(fmt::format(fmt::runtime(name), layer));
     }
   }
-  json before = stage("inputs.onnx", {"input_ids", "attention_mask"},
-                      {"npu_mask", "npu_positions"}, true, true);
+  json before = stage("inputs.onnx", {"input_ids", "attention_mask"}, {"npu_mask", "npu_positions"},
+                      true, true);
   json prefill = stage(settings.prefill, inputs, outputs, true, false);
   json decode = stage(settings.decode, inputs, outputs, false, true);
   prefill["session_options"] = decode["session_options"] = npu_session(settings);
   json head = stage("head.onnx", json::array({"npu_logits"}), json::array({"logits"}), true, true);
   head["is_lm_head"] = true;
-  return {{{"embeddings", before}}, {{"prompt-processor", prefill}}, {{"token-generator", decode}},
+  return {{{"embeddings", before}},
+          {{"prompt-processor", prefill}},
+          {{"token-generator", decode}},
           {{"head", head}}};
 }
 
@@ -124,28 +126,27 @@ json ort_genai_config(const Artifact& artifact, const OrtGenaiSettings& settings
   const DecoderNames names = ort_genai_names();
   const int visible = settings.context - artifact.graph.prefix_length();
   const json none = {{"log_id", "onnxruntime-genai"}, {"provider_options", json::array()}};
-  const json decoder = {
-      {"session_options", none},
-      {"head_size", c.head_dim},
-      {"hidden_size", c.hidden_size},
-      {"num_attention_heads", c.num_heads},
-      {"num_key_value_heads", c.num_kv_heads},
-      {"num_hidden_layers", c.num_layers},
-      {"sliding_window",
-       {{"window_size", settings.rows},
-        {"pad_value", 128},
-        {"alignment", "right"},
-        {"slide_key_value_cache", true}}},
-      {"inputs",
-       {{"input_ids", "input_ids"},
-        {"attention_mask", "attention_mask"},
-        {"past_key_names", percent(names.past_key)},
-        {"past_value_names", percent(names.past_value)}}},
-      {"outputs",
-       {{"logits", "logits"},
-        {"present_key_names", percent(names.new_key)},
-        {"present_value_names", percent(names.new_value)}}},
-      {"pipeline", pipeline(artifact, settings)}};
+  const json decoder = {{"session_options", none},
+                        {"head_size", c.head_dim},
+                        {"hidden_size", c.hidden_size},
+                        {"num_attention_heads", c.num_heads},
+                        {"num_key_value_heads", c.num_kv_heads},
+                        {"num_hidden_layers", c.num_layers},
+                        {"sliding_window",
+                         {{"window_size", settings.rows},
+                          {"pad_value", 128},
+                          {"alignment", "right"},
+                          {"slide_key_value_cache", true}}},
+                        {"inputs",
+                         {{"input_ids", "input_ids"},
+                          {"attention_mask", "attention_mask"},
+                          {"past_key_names", percent(names.past_key)},
+                          {"past_value_names", percent(names.past_value)}}},
+                        {"outputs",
+                         {{"logits", "logits"},
+                          {"present_key_names", percent(names.new_key)},
+                          {"present_value_names", percent(names.new_value)}}},
+                        {"pipeline", pipeline(artifact, settings)}};
   json end = settings.end_tokens;
   if (settings.end_tokens.empty()) end = -1;
   return {{"model",

@@ -19,9 +19,9 @@
 namespace qnpu {
 
 struct OrtGenaiSettings {
-  int rows = 128;                        // N of the prefill graph
-  int context = 1024;                    // C of the graphs (decoder.h)
-  std::string prefill, decode;           // names of the NPU's graphs
+  int rows = 128;                                       // N of the prefill graph
+  int context = 1024;                                   // C of the graphs (decoder.h)
+  std::string prefill, decode;                          // names of the NPU's graphs
   std::map<std::string, std::string> provider_options;  // of QNN; "backend_path" is the device's
   std::vector<int> end_tokens;
   int bos_token = -1;

@@ -37,8 +37,8 @@ void WeightFile::write(const std::filesystem::path& folder) const {
   const std::vector<std::byte> zeros(kAlignment);
   for (const std::span<const std::byte> part : parts_) {
     file.write(part);
-    file.write(std::span(zeros).first(
-        static_cast<size_t>(padding(static_cast<int64_t>(part.size())))));
+    file.write(
+        std::span(zeros).first(static_cast<size_t>(padding(static_cast<int64_t>(part.size())))));
   }
   file.commit();
 }

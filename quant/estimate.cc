@@ -242,8 +242,8 @@ class Estimator {
     const double tokens = windows * load_.length / load_.processes;
     const double stream = 2.3 * 4.0 * (s_.hidden + mlp_) * tokens;  // 2.3: measured
     const double teacher = recipe_.tune || recipe_.learn ? held(4.0 * weights()) : 0.0;
-    return (load_.spilled ? 0.0 : 4.0 * s_.linear) + stream * (spec.feedback ? 2.0 : 1.0) + teacher +
-           48.0 * s_.widest * s_.widest;
+    return (load_.spilled ? 0.0 : 4.0 * s_.linear) + stream * (spec.feedback ? 2.0 : 1.0) +
+           teacher + 48.0 * s_.widest * s_.widest;
   }
 
   double learning_bytes(const LearnSpec& spec) const {

@@ -19,9 +19,9 @@
 //
 // Memory is the largest of what each step holds at once: the model in fp32; beside it, in GPTQ, the
 // weights not yet replaced and the activations of all windows at one place, twice with feedback; in
-// learning the teacher, both networks' weights in bf16 and gradients. Of weights in files only those
-// being worked on count, and the embedding and the head. Coefficients were fitted to SmolLM2-135M on
-// two cores (docs/commands.md); the result is meant to be right within a third.
+// learning the teacher, both networks' weights in bf16 and gradients. Of weights in files only
+// those being worked on count, and the embedding and the head. Coefficients were fitted to
+// SmolLM2-135M on two cores (docs/commands.md); the result is meant to be right within a third.
 #pragma once
 
 #include <cstdint>

@@ -141,15 +141,16 @@ inline double allowed_steps16(const Artifact& artifact, const Node& node, size_t
       return 2.0 + 256.0 * scale(node.in[0]) * scale(node.in[1]) / scale(node.out);
     case Op::kMul:  // the multiplier is an integer, which may be small
       return 2.0 + 32768.0 * 0.5 / std::get<MulLaw>(node.law).multiplier;
-    case Op::kSoftmax:  // each exponential in the sum is cut by a step of 2^-15, by half of one mostly
+    case Op::kSoftmax:  // each exponential in the sum is cut by a step of 2^-15, by half of one
+                        // mostly
       return 7.0 + static_cast<double>(tokens);
     default:
       return 3.0;
   }
 }
 
-// By name of the site, the steps by which one node may differ in a sequence of `tokens`: one at 4 and
-// 8 bits.
+// By name of the site, the steps by which one node may differ in a sequence of `tokens`: one at 4
+// and 8 bits.
 inline std::map<std::string, double> allowed_steps(const Artifact& artifact, size_t tokens) {
   std::map<std::string, double> allowed;
   for (const Node& node : artifact.graph.nodes) {

@@ -41,11 +41,10 @@ GreedyComparison compare_greedy(std::shared_ptr<const Artifact> artifact, const 
   fs::create_directories(bundle);
   const bool genie = on == "genie";
   (genie ? export_genie : export_ort_genai)(*artifact, options, bundle, progress);
-  const auto theirs = run_tool(
-      genie ? "npu/htp/genie.py" : "npu/htp/ort_genai.py",
-      {bundle.string(), "--count", std::to_string(count), "--tokens",
-       fmt::format("{}", fmt::join(prompt, ","))},
-      work / (on + ".log"), progress);
+  const auto theirs = run_tool(genie ? "npu/htp/genie.py" : "npu/htp/ort_genai.py",
+                               {bundle.string(), "--count", std::to_string(count), "--tokens",
+                                fmt::format("{}", fmt::join(prompt, ","))},
+                               work / (on + ".log"), progress);
   Session session(artifact, {.context = options.graph.context, .max_rows = options.graph.rows});
   const Greedy ours = generate_greedily(session, prompt, count);
   GreedyComparison result;

@@ -44,8 +44,8 @@ void copy_tokenizer(const Artifact& artifact, const fs::path& folder) {
 
 // What only the compiler read.
 void remove_sources(const fs::path& folder) {
-  for (const char* name : {"prefill.onnx", "decode.onnx", "weights.bin", "rope.safetensors",
-                           "export.json"}) {
+  for (const char* name :
+       {"prefill.onnx", "decode.onnx", "weights.bin", "rope.safetensors", "export.json"}) {
     fs::remove(folder / name);
   }
   std::vector<fs::path> logs;

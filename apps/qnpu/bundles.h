@@ -1,5 +1,5 @@
-// What `qnpu export` writes for the NPU: compiled graphs, alone or as a runtime's bundle. All are made
-// in `folder`, a staging folder.
+// What `qnpu export` writes for the NPU: compiled graphs, alone or as a runtime's bundle. All are
+// made in `folder`, a staging folder.
 #pragma once
 
 #include <filesystem>

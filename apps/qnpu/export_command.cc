@@ -13,6 +13,7 @@ namespace qnpu {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 
 struct Options {
   fs::path artifact;
@@ -24,24 +25,26 @@ struct Options {
   BundleOptions bundle;
 };
 
-nlohmann::json write(const Options& o, const Artifact& artifact, const fs::path& folder,
-                     Progress& progress) {
+json write(const Options& o, const Artifact& artifact, const fs::path& folder, Progress& progress) {
   if (o.to == "onnx") return write_onnx(artifact, o.bundle.graph, folder);
+  if (o.to == "aimet") {
+    write_float_with_encodings(artifact, o.bundle.graph, folder);
+    return json::object();
+  }
   if (o.to == "qnn") return export_qnn(artifact, o.bundle, folder, progress);
   if (o.to == "genie") return export_genie(artifact, o.bundle, folder, progress);
   return export_ort_genai(artifact, o.bundle, folder, progress);
 }
 
-void print_onnx(const nlohmann::json& result) {
+void print_onnx(const json& result) {
   for (const auto& [name, graph] : result.at("graphs").items()) {
     fmt::print("{:<14} {} nodes, {} rows\n", graph.at("file").get<std::string>(),
                graph.at("nodes").get<int>(), graph.at("rows").get<int>());
   }
-  fmt::print("{:<14} {}\n", "weights.bin",
-             format_bytes(result.at("weight_bytes").get<int64_t>()));
+  fmt::print("{:<14} {}\n", "weights.bin", format_bytes(result.at("weight_bytes").get<int64_t>()));
 }
 
-void print_compiled(const nlohmann::json& result) {
+void print_compiled(const json& result) {
   fmt::print("{:<8} {:<8} {:>10} {:>8} {:>14} {:>9} {:>10}\n", "SoC", "graph", "operations",
              "on NPU", "float tensors", "seconds", "memory");
   for (const auto& [soc, compiled] : result.items()) {
@@ -63,14 +66,15 @@ void run(Options o) {
   if (o.bundle.socs.empty()) o.bundle.socs = {"SM8750"};
   const auto artifact = load_artifact(o.artifact);
   StagedFolder out(o.out);
-  nlohmann::json result;
+  json result;
   {
     Progress progress;
     result = write(o, *artifact, out.path(), progress);
   }
   out.commit();
   if (o.json) return print_json(result);
-  o.to == "onnx" ? print_onnx(result) : print_compiled(result);
+  if (o.to == "onnx") print_onnx(result);
+  if (result.contains(o.bundle.socs[0])) print_compiled(result);
   fmt::print("{}\n", o.out.string());
 }
 
@@ -82,8 +86,11 @@ void add_export_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("export", "Write an artifact for an NPU");
   command->add_option("artifact", o->artifact, "Folder that `qnpu quantize` wrote")->required();
   command->add_option("--out", o->out, "Folder to write")->required();
-  command->add_option("--to", o->to, "onnx: QDQ graphs; qnn: compiled; genie, ort-genai: bundles")
-      ->check(CLI::IsMember({"onnx", "qnn", "genie", "ort-genai"}))
+  command
+      ->add_option(
+          "--to", o->to,
+          "onnx: QDQ graphs; qnn: compiled; genie, ort-genai: bundles; aimet: float, and encodings")
+      ->check(CLI::IsMember({"onnx", "qnn", "genie", "ort-genai", "aimet"}))
       ->capture_default_str();
   command->add_option("--soc", o->bundle.socs, "To compile for, with commas")
       ->delimiter(',')

@@ -146,8 +146,8 @@ SiteDifference TracedSites::compare(const SiteValues& ours, bool force) const {
       return compare_values(pairs, static_cast<int16_t*>(ours.data), theirs.as<uint16_t>().data(),
                             32768, force);
     default:
-      return compare_values(pairs, static_cast<uint16_t*>(ours.data),
-                            theirs.as<uint16_t>().data(), 0, force);
+      return compare_values(pairs, static_cast<uint16_t*>(ours.data), theirs.as<uint16_t>().data(),
+                            0, force);
   }
 }
 

@@ -1,5 +1,5 @@
-// The integers that an exported graph has at a site, in the order in which the integer runtime keeps
-// them: another's values can be compared with ours, and put in their place.
+// The integers that an exported graph has at a site, in the order in which the integer runtime
+// keeps them: another's values can be compared with ours, and put in their place.
 #pragma once
 
 #include <cstdint>

@@ -87,8 +87,9 @@ std::string disagreement(const std::vector<SiteComparison>& sites) {
   for (const SiteComparison& site : sites) {
     const double share = kinds[{site.op, site.asked.text}].equal_share();
     if (share >= site.asked.least_equal) continue;
-    return fmt::format("of all values of '{}' {:.4f} % are equal given the same inputs; asked is: {}",
-                       op_name(site.op), 100 * share, site.asked.text);
+    return fmt::format(
+        "of all values of '{}' {:.4f} % are equal given the same inputs; asked is: {}",
+        op_name(site.op), 100 * share, site.asked.text);
   }
   return "";
 }

@@ -1,5 +1,5 @@
-// Holds the integer runtime against who else runs an artifact's exported graphs: the emulator of the
-// NPU, or ONNX Runtime on the CPU.
+// Holds the integer runtime against who else runs an artifact's exported graphs: the emulator of
+// the NPU, or ONNX Runtime on the CPU.
 #pragma once
 
 #include <filesystem>
