@@ -70,7 +70,7 @@ AddLaw make_add16(double a_scale, double b_scale, double out_scale) {
   check_ratio("an addition", rb);
   const double larger = std::max(ra, rb);
   int shift = 14 - floor_log2(larger);
-  if (std::ldexp(larger, shift) > 32767.25) --shift;
+  if (round_half_up(std::ldexp(larger, shift)) > 32767) --shift;
   shift = std::min(shift, 16);
   if (shift < 1) fail("an addition's output is too fine for its inputs ({} and {})", ra, rb);
   return {static_cast<int32_t>(round_half_up(std::ldexp(ra, shift))),

@@ -63,7 +63,7 @@ struct AddLaw {
   int32_t mb = 0;
   int32_t shift = 0;
 };
-// ratio * 2^shift in the larger of both is at most 32767.25, and shift at most 16 (measured).
+// The larger multiplier has 15 bits, and shift is at most 16 (measured).
 AddLaw make_add16(double a_scale, double b_scale, double out_scale);
 inline int64_t add16(int64_t a, int64_t b, AddLaw law) {
   return (a * law.ma + b * law.mb + (int64_t{1} << (law.shift - 1))) >> law.shift;

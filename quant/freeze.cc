@@ -48,6 +48,7 @@ class Freezer {
     graph_.prefix_tokens = model_.prefix.tokens;
     choose_table_scales();
     apply_ties(graph_);
+    snap_sums(graph_);
     snap_attention_products(graph_);
     set_laws(graph_);
     int done = 0;

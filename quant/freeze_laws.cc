@@ -1,5 +1,7 @@
 #include "quant/freeze_laws.h"
 
+#include <cmath>
+
 #include "base/status.h"
 #include "quant/ranges.h"
 
@@ -12,6 +14,9 @@ bool is_attention_product(const Node& node) {
 
 // The mask adds 0 or -100 in steps of 100/65535 (htp-facts rule 9); visible positions add 0.
 constexpr double kMaskScale = 100.0 / 65535;
+
+// Scales this near are made equal: the NPU's compiler may take them for equal or not.
+constexpr double kSameScale = 0x1p-12;
 
 Law law_of(const Graph& graph, const Node& node) {
   const auto in = [&](size_t i) { return scale_of(graph, node.in[i]); };
@@ -40,6 +45,18 @@ double scale_of(const Graph& graph, int site) {
   const Site& s = graph.site(site);
   if (s.qparams.scale.empty()) fail("site '{}' has no scale yet", s.name);
   return s.qparams.scale[0];
+}
+
+void snap_sums(Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kAdd) continue;
+    for (const int in : node.in) {
+      Site& out = graph.sites[static_cast<size_t>(node.out)];
+      const double ratio = scale_of(graph, in) / scale_of(graph, node.out);
+      if (std::fabs(ratio - 1.0) < kSameScale) out.qparams.scale[0] = graph.site(in).qparams.scale[0];
+    }
+  }
+  apply_ties(graph);
 }
 
 void snap_attention_products(Graph& graph) {

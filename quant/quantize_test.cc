@@ -77,6 +77,13 @@ void check_linear(const Artifact& artifact, const Node& node) {
   }
 }
 
+void check_sum(const Artifact& artifact, const Node& node) {
+  for (const int in : node.in) {
+    const double ratio = scale_at(artifact, in) / scale_at(artifact, node.out);
+    EXPECT_TRUE(ratio == 1.0 || std::fabs(ratio - 1.0) >= 0x1p-12) << node.name;
+  }
+}
+
 void check_product(const Artifact& artifact, const Node& node) {
   const double m = scale_at(artifact, node.in[0]) * scale_at(artifact, node.in[1]) /
                    scale_at(artifact, node.out);
@@ -97,6 +104,7 @@ TEST_P(QuantizeTest, MultipliersAreSnappedAndTiesExact) {
     const auto artifact = load_artifact(options.out);
     for (const Node& node : artifact->graph.nodes) {
       if (node.op == Op::kLinear) check_linear(*artifact, node);
+      if (node.op == Op::kAdd) check_sum(*artifact, node);
       if (node.op == Op::kScores || node.op == Op::kContext) check_product(*artifact, node);
     }
     for (size_t i = 0; i < artifact->graph.sites.size(); ++i) {

@@ -67,8 +67,8 @@ double allowed_steps(const Artifact& artifact, const Node& node) {
   } else if (node.op == Op::kContext) {
     unit = scale(node.in[0]) * scale(node.in[1]);
   }
-  // Two steps that an exponential is cut by, one that its probability is; half a step of 8192 of the
-  // reciprocal; and what all others in the sum are cut by.
+  // Two steps that an exponential is cut by, one that its probability is; half a step of 8192 of
+  // the reciprocal; and what all others in the sum are cut by.
   if (node.op == Op::kSoftmax) {
     return 2.0 + 1.0 + 4.0 + 2.0 * (kTokens + artifact.graph.prefix_length());
   }
