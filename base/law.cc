@@ -64,17 +64,18 @@ double snap_multiplier(double m) {
 }
 
 AddLaw make_add16(double a_scale, double b_scale, double out_scale) {
-  const double ra = a_scale / out_scale;
-  const double rb = b_scale / out_scale;
+  // In single precision, as the NPU's compiler forms them: ties of the multipliers depend on it.
+  const double ra = static_cast<float>(a_scale) / static_cast<float>(out_scale);
+  const double rb = static_cast<float>(b_scale) / static_cast<float>(out_scale);
   check_ratio("an addition", ra);
   check_ratio("an addition", rb);
   const double larger = std::max(ra, rb);
   int shift = 14 - floor_log2(larger);
-  if (round_half_up(std::ldexp(larger, shift)) > 32767) --shift;
+  if (round_half_even(std::ldexp(larger, shift)) > 32767) --shift;
   shift = std::min(shift, 16);
   if (shift < 1) fail("an addition's output is too fine for its inputs ({} and {})", ra, rb);
-  return {static_cast<int32_t>(round_half_up(std::ldexp(ra, shift))),
-          static_cast<int32_t>(round_half_up(std::ldexp(rb, shift))), shift};
+  return {static_cast<int32_t>(round_half_even(std::ldexp(ra, shift))),
+          static_cast<int32_t>(round_half_even(std::ldexp(rb, shift))), shift};
 }
 
 MulLaw make_mul8(double a_scale, double b_scale, double out_scale) {
