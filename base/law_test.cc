@@ -132,7 +132,7 @@ RC_GTEST_PROP(Law, Add16, ()) {
 TEST(Law, AddersMultipliersHaveFifteenBits) {
   EXPECT_EQ(make_add16(32767.49 / 32768, 0.1, 1.0).shift, 15);
   EXPECT_EQ(make_add16(32767.5 / 32768, 0.1, 1.0).ma, 16384);
-  EXPECT_EQ(make_add16(0.001, 0.0001, 1.0).ma, 66);  // 65.5, in steps of 2^-16
+  EXPECT_EQ(make_add16(0.001, 0.0001, 1.0).ma, 66);            // 65.5, in steps of 2^-16
   EXPECT_EQ(make_add16(16552.5 / 16384, 0.1, 1.0).ma, 16552);  // ties go to even numbers
   EXPECT_EQ(make_add16(16553.5 / 16384, 0.1, 1.0).ma, 16554);
 }

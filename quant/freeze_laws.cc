@@ -53,7 +53,8 @@ void snap_sums(Graph& graph) {
     for (const int in : node.in) {
       Site& out = graph.sites[static_cast<size_t>(node.out)];
       const double ratio = scale_of(graph, in) / scale_of(graph, node.out);
-      if (std::fabs(ratio - 1.0) < kSameScale) out.qparams.scale[0] = graph.site(in).qparams.scale[0];
+      if (std::fabs(ratio - 1.0) < kSameScale)
+        out.qparams.scale[0] = graph.site(in).qparams.scale[0];
     }
   }
   apply_ties(graph);
