@@ -24,14 +24,24 @@ double snapped_multiplier(double wished, double x_scale, double y_scale) {
   return snap_multiplier(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
 }
 
+// The weight scale with which the NPU's compiler, which multiplies in single precision, comes nearest
+// to the multiplier m, or rather just below: a step of a float is a quarter of one of a 16-bit linear's
+// significand, and a quarter too much may be rounded up.
+float scale_for_multiplier(double m, double x_scale, double y_scale) {
+  const float ratio = static_cast<float>(x_scale) / static_cast<float>(y_scale);
+  const auto nearest = static_cast<float>(m * y_scale / x_scale);
+  float best = nearest;
+  for (const float scale : {std::nextafterf(nearest, 0.0f), std::nextafterf(nearest, HUGE_VALF)}) {
+    const auto error = [&](float s) { return std::fabs(double{ratio * s} / m - (1.0 - 0x1p-26)); };
+    if (error(scale) < error(best)) best = scale;
+  }
+  return best;
+}
+
 // Requantization of row n, and the scale that belongs to it.
 void snap_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
   const double m = snapped_multiplier(linear.scale[n], linear.x_scale, linear.y_scale);
-  out.scale[n] = static_cast<float>(m * linear.y_scale / linear.x_scale);
-  // The compiler multiplies in single precision. Just above m, its 16-bit mantissa may round up.
-  if (is_wide(linear) && out.scale[n] * linear.x_scale / linear.y_scale > m) {
-    out.scale[n] = std::nextafterf(out.scale[n], 0.0f);
-  }
+  out.scale[n] = scale_for_multiplier(m, linear.x_scale, linear.y_scale);
   const Requant r = is_wide(linear) ? make_requant16(m) : make_requant8(m);
   out.mantissa[n] = r.mantissa;
   out.shift[n] = r.shift;
@@ -77,7 +87,7 @@ void finish_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
 
 float snap_scale(double wished, double x_scale, double y_scale) {
   if (wished == 0.0) return 0.0f;
-  return static_cast<float>(snapped_multiplier(wished, x_scale, y_scale) * y_scale / x_scale);
+  return scale_for_multiplier(snapped_multiplier(wished, x_scale, y_scale), x_scale, y_scale);
 }
 
 FrozenLinear freeze_linear(const LinearToFreeze& linear) {
