@@ -24,9 +24,9 @@ double snapped_multiplier(double wished, double x_scale, double y_scale) {
   return snap_multiplier(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
 }
 
-// The weight scale with which the NPU's compiler, which multiplies in single precision, comes nearest
-// to the multiplier m, or rather just below: a step of a float is a quarter of one of a 16-bit linear's
-// significand, and a quarter too much may be rounded up.
+// The weight scale with which the NPU's compiler, which multiplies in single precision, comes
+// nearest to the multiplier m, or rather just below: a step of a float is a quarter of one of a
+// 16-bit linear's significand, and a quarter too much may be rounded up.
 float scale_for_multiplier(double m, double x_scale, double y_scale) {
   const float ratio = static_cast<float>(x_scale) / static_cast<float>(y_scale);
   const auto nearest = static_cast<float>(m * y_scale / x_scale);
