@@ -20,29 +20,44 @@ const double kSmallestMultiplier = std::ldexp(1.0, -24);
 
 bool is_wide(const LinearToFreeze& linear) { return linear.activation_bits == 16; }
 
-double snapped_multiplier(double wished, double x_scale, double y_scale) {
-  return snap_multiplier(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
-}
+struct Snapped {
+  double multiplier;  // of 12 significant bits
+  float scale;        // the weight scale that belongs to it
+};
 
 // The weight scale with which the NPU's compiler, which multiplies in single precision, comes
-// nearest to the multiplier m, or rather just below: a step of a float is a quarter of one of a
-// 16-bit linear's significand, and a quarter too much may be rounded up.
+// nearest to the multiplier m.
 float scale_for_multiplier(double m, double x_scale, double y_scale) {
   const float ratio = static_cast<float>(x_scale) / static_cast<float>(y_scale);
   const auto nearest = static_cast<float>(m * y_scale / x_scale);
   float best = nearest;
   for (const float scale : {std::nextafterf(nearest, 0.0f), std::nextafterf(nearest, HUGE_VALF)}) {
-    const auto error = [&](float s) { return std::fabs(double{ratio * s} / m - (1.0 - 0x1p-26)); };
+    const auto error = [&](float s) { return std::fabs(double{ratio * s} - m); };
     if (error(scale) < error(best)) best = scale;
   }
   return best;
 }
 
+// The compiler keeps all 24 bits of its product, so 16-bit results are exact only if it *is* a
+// number of 12 bits. Not every such number is one; one of the nearest five is.
+Snapped snap(double wished, double x_scale, double y_scale) {
+  const double m = snap_multiplier(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
+  const double step = std::ldexp(1.0, std::ilogb(m) - 11);
+  const float ratio = static_cast<float>(x_scale) / static_cast<float>(y_scale);
+  for (const int steps : {0, 1, -1, 2, -2}) {
+    const double near = snap_multiplier(m + steps * step);
+    const float scale = scale_for_multiplier(near, x_scale, y_scale);
+    if (ratio * scale == near) return {near, scale};
+  }
+  return {m, scale_for_multiplier(m, x_scale, y_scale)};
+}
+
 // Requantization of row n, and the scale that belongs to it.
 void snap_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
-  const double m = snapped_multiplier(linear.scale[n], linear.x_scale, linear.y_scale);
-  out.scale[n] = scale_for_multiplier(m, linear.x_scale, linear.y_scale);
-  const Requant r = is_wide(linear) ? make_requant16(m) : make_requant8(m);
+  const Snapped snapped = snap(linear.scale[n], linear.x_scale, linear.y_scale);
+  out.scale[n] = snapped.scale;
+  const Requant r =
+      is_wide(linear) ? make_requant16(snapped.multiplier) : make_requant8(snapped.multiplier);
   out.mantissa[n] = r.mantissa;
   out.shift[n] = r.shift;
 }
@@ -87,7 +102,7 @@ void finish_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
 
 float snap_scale(double wished, double x_scale, double y_scale) {
   if (wished == 0.0) return 0.0f;
-  return scale_for_multiplier(snapped_multiplier(wished, x_scale, y_scale), x_scale, y_scale);
+  return snap(wished, x_scale, y_scale).scale;
 }
 
 FrozenLinear freeze_linear(const LinearToFreeze& linear) {
