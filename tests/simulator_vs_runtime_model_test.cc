@@ -135,9 +135,10 @@ TEST_P(FreeRunning, AgreesOnSmolLm2) {
 
 TEST_P(NodeByNode, AgreesOnSmolLm2) {
   const Agreement run(GetParam());
-  const SiteRows executed = run.executed(128);
-  const SiteRows simulated = run.simulated(128, &executed);
-  const std::map<std::string, double> allowed = allowed_steps(run.artifact(), run.tokens().size());
+  constexpr int kFirst = 128;
+  const SiteRows executed = run.executed(kFirst);
+  const SiteRows simulated = run.simulated(kFirst, &executed);
+  const std::map<std::string, double> allowed = allowed_steps(run.artifact(), kFirst);
   for (const auto& [index, values] : executed) {
     const Site& site = run.artifact().graph.site(index);
     const double steps = largest_difference(simulated.at(index), values) / site.qparams.scale[0];

@@ -11,7 +11,6 @@ import numpy as np
 
 from tensors import read_safetensors
 
-NUMPY = {2: np.uint8, 3: np.int8, 4: np.uint16, 6: np.int32}  # by ONNX's element type
 VISIBLE = 65535
 
 

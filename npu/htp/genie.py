@@ -8,7 +8,6 @@ Says the tokens that it generates, greedily. The bundle is one of `qnpu export -
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 import onnxruntime_qnn as qnn
 
-from report import Refused, run_tool
+from report import Refused, run_generator
 
 TOKENS = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint32), ctypes.c_uint32, ctypes.c_int,
                           ctypes.c_void_p)
@@ -47,14 +46,5 @@ def generate(bundle: Path, prompt: list[int], count: int) -> list[int]:
     return found
 
 
-def main() -> list[int]:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--tokens", required=True)
-    parser.add_argument("--count", type=int, default=20)
-    o = parser.parse_args()
-    return generate(o.bundle, [int(t) for t in o.tokens.split(",")], o.count)
-
-
 if __name__ == "__main__":
-    run_tool(main)
+    run_generator(generate)

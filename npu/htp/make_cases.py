@@ -6,15 +6,14 @@ Each case is one safetensors file: inputs and outputs as int32, in the signed fo
 take (128 or 32768 subtracted), scales as float32, and the operator's name in the metadata.
 """
 
-import json
 import pathlib
 import shutil
-import struct
 import sys
 
 import numpy as np
 
 from qdq import Graph, Quant, run, symmetric
+from tensors import write_safetensors
 
 HALF = {"u8": 128, "u16": 32768}  # what the signed form has subtracted
 
@@ -41,20 +40,6 @@ def stored(x, quant):
     return x + HALF[quant.dtype]
 
 
-def save_safetensors(path, tensors, metadata):
-    header, offset = {"__metadata__": metadata}, 0
-    for name, t in tensors.items():
-        dtype = {"int32": "I32", "float32": "F32"}[t.dtype.name]
-        header[name] = {"dtype": dtype, "shape": t.shape, "data_offsets": [offset, offset + t.nbytes]}
-        offset += t.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for t in tensors.values():
-            file.write(np.ascontiguousarray(t).tobytes())
-
-
 class Cases:
     """Writes the files and counts them."""
 
@@ -67,7 +52,7 @@ class Cases:
         name = f"{self.count:03d}_{op}.safetensors"
         tensors = {k: v if v.dtype == np.float32 else v.astype(np.int32)
                    for k, v in tensors.items()}
-        save_safetensors(self.folder / name, tensors, {"op": op, **(metadata or {})})
+        write_safetensors(self.folder / name, tensors, {"op": op, **(metadata or {})})
 
     def run(self, op, graph, quant, tensors, metadata=None):
         """Runs `graph` and saves its output `y` beside `tensors`."""

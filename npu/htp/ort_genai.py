@@ -8,7 +8,6 @@ Says the tokens that it generates, greedily. The bundle is one of `qnpu export -
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ import numpy as np
 import onnxruntime_genai as genai
 import onnxruntime_qnn as qnn
 
-from report import run_tool
+from report import run_generator
 
 
 def with_backend(bundle: Path, folder: Path) -> Path:
@@ -47,14 +46,5 @@ def generate(bundle: Path, prompt: list[int], count: int) -> list[int]:
         return found
 
 
-def main() -> list[int]:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--tokens", required=True)
-    parser.add_argument("--count", type=int, default=20)
-    o = parser.parse_args()
-    return generate(o.bundle, [int(t) for t in o.tokens.split(",")], o.count)
-
-
 if __name__ == "__main__":
-    run_tool(main)
+    run_generator(generate)

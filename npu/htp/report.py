@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -31,3 +33,17 @@ def run_tool(main: Callable[[], Any]) -> None:
         _say(error=f"the Python package '{missing.name}' is not installed; scripts/setup "
                    "--test-python installs all, or name another Python in QNPU_PYTHON")
         sys.exit(1)
+
+
+def run_generator(generate: Callable[[Path, list[int], int], list[int]]) -> None:
+    """Of a bundle: `BUNDLE --tokens 1,2,3 --count N` on the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--tokens", required=True)
+    parser.add_argument("--count", type=int, default=20)
+
+    def main() -> list[int]:
+        o = parser.parse_args()
+        return generate(o.bundle, [int(t) for t in o.tokens.split(",")], o.count)
+
+    run_tool(main)
