@@ -4,16 +4,12 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/status.h"
 #include "io/files.h"
 
 namespace qnpu {
 namespace {
 
 using nlohmann::json;
-
-// protobuf's own limit; weights lie outside.
-constexpr size_t kMostModelBytes = size_t{2} << 30;
 
 json values_to_json(const google::protobuf::RepeatedPtrField<onnx::ValueInfoProto>& values) {
   json list = json::array();
@@ -24,14 +20,6 @@ json values_to_json(const google::protobuf::RepeatedPtrField<onnx::ValueInfoProt
     list.push_back({{"name", value.name()}, {"type", type.elem_type()}, {"shape", shape}});
   }
   return list;
-}
-
-void write_model(const onnx::ModelProto& model, const std::filesystem::path& path) {
-  if (model.ByteSizeLong() > kMostModelBytes) {
-    fail("{} would be larger than the 2 GB of a protobuf message; export fewer layers at a time",
-         path.string());
-  }
-  write_file(path, model.SerializeAsString());
 }
 
 json write_graph(const Artifact& artifact, const DecoderOptions& options, const std::string& name,

@@ -5,10 +5,14 @@
 #include <bit>
 #include <cstring>
 
+#include "base/status.h"
+#include "io/files.h"
+
 namespace qnpu {
 namespace {
 
 constexpr int kIrVersion = 10, kOpset = 21;
+constexpr size_t kMostModelBytes = size_t{2} << 30;
 constexpr size_t kMostInGraph = 256;  // bytes of a constant; larger ones go to the weight file
 
 template <typename T>
@@ -296,6 +300,14 @@ OnnxTensor OnnxGraph::concat(const std::vector<OnnxTensor>& parts, const std::st
   }
   const std::string edge = op("Concat", name + "/concat", edges, {{"axis", int64_t{axis}}});
   return stored(edge, name, shape, parts.front().quantized);
+}
+
+void write_model(const onnx::ModelProto& model, const std::filesystem::path& path) {
+  if (model.ByteSizeLong() > kMostModelBytes) {
+    fail("{} would be larger than the 2 GB of a protobuf message; export fewer layers at a time",
+         path.string());
+  }
+  write_file(path, model.SerializeAsString());
 }
 
 }  // namespace qnpu

@@ -9,6 +9,7 @@
 #include <onnx/onnx_pb.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <set>
 #include <span>
 #include <string>
@@ -119,5 +120,8 @@ class OnnxGraph {
   std::vector<Encoding> encodings_;
   std::set<std::string> known_;  // initializers and dequantized edges
 };
+
+// Error: more than protobuf's own limit of 2 GB (weights lie outside), disk full.
+void write_model(const onnx::ModelProto& model, const std::filesystem::path& path);
 
 }  // namespace qnpu

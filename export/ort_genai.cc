@@ -70,10 +70,6 @@ onnx::ModelProto head_graph(const Artifact& artifact) {
   return g.model();
 }
 
-void write_model(const onnx::ModelProto& model, const std::filesystem::path& path) {
-  write_file(path, model.SerializeAsString());
-}
-
 // A stage of the pipeline; it runs on prompts, on single tokens, or on both.
 json stage(const std::string& file, const json& inputs, const json& outputs, bool on_prompt,
            bool on_token) {

@@ -91,11 +91,7 @@ SiteDifference compare_values(const Pairs& pairs, Ours* ours, const Theirs* thei
   SiteDifference result;
   pairs.for_each([&](int64_t i, int64_t j) {
     const int32_t their = static_cast<int32_t>(theirs[j]) - half;
-    const int64_t difference = int64_t{their} - ours[i];
-    ++result.values;
-    result.equal += difference == 0;
-    result.largest = std::max(result.largest, std::abs(difference));
-    result.sum += static_cast<double>(difference);
+    result.count(int64_t{their} - ours[i]);
     if (force) ours[i] = static_cast<Ours>(their);
   });
   return result;
@@ -103,11 +99,16 @@ SiteDifference compare_values(const Pairs& pairs, Ours* ours, const Theirs* thei
 
 }  // namespace
 
+void SiteDifference::count(int64_t difference) {
+  ++values;
+  equal += difference == 0;
+  largest = std::max(largest, std::abs(difference));
+}
+
 void SiteDifference::add(const SiteDifference& other) {
   values += other.values;
   equal += other.equal;
   largest = std::max(largest, other.largest);
-  sum += other.sum;
 }
 
 double SiteDifference::equal_share() const {

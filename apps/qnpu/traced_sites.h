@@ -17,8 +17,8 @@ struct SiteDifference {
   int64_t values = 0;
   int64_t equal = 0;
   int64_t largest = 0;  // in steps
-  double sum = 0.0;     // of the differences, theirs - ours
 
+  void count(int64_t difference);  // of one value
   void add(const SiteDifference& other);
   double equal_share() const;
 };

@@ -57,10 +57,7 @@ struct LogitsSums {
       const int their = static_cast<int>(theirs_q[i]) - 32768;
       our_row[i] = scale * ours_q[i];
       their_row[i] = scale * static_cast<float>(their);
-      const int64_t step = std::abs(their - ours_q[i]);
-      ++difference.values;
-      difference.equal += step == 0;
-      difference.largest = std::max(difference.largest, step);
+      difference.count(their - ours_q[i]);
     }
     ours.add(our_row, target);
     theirs.add(their_row, target);
