@@ -42,6 +42,16 @@ void copy_tokenizer(const Artifact& artifact, const fs::path& folder) {
   }
 }
 
+// The graphs as runtimes want them: positions looked up in the graph, and logits of every row,
+// since a prompt may end in any.
+json compile_for_runtime(const Artifact& artifact, BundleOptions options, const DecoderNames& names,
+                         const fs::path& folder, Progress& progress) {
+  options.graph.names = names;
+  options.graph.rope = RopeInput::kPositions;
+  options.graph.all_logits = true;
+  return export_qnn(artifact, options, folder, progress);
+}
+
 // What only the compiler read.
 void remove_sources(const fs::path& folder) {
   for (const char* name :
@@ -70,11 +80,7 @@ json export_qnn(const Artifact& artifact, const BundleOptions& options, const fs
 json export_genie(const Artifact& artifact, const BundleOptions& options, const fs::path& folder,
                   Progress& progress) {
   const std::string& soc = only_soc(options);
-  BundleOptions mine = options;
-  mine.graph.names = genie_names();
-  mine.graph.rope = RopeInput::kPositions;
-  mine.graph.all_logits = true;  // its prompts may end in any row
-  json result = export_qnn(artifact, mine, folder, progress);
+  json result = compile_for_runtime(artifact, options, genie_names(), folder, progress);
   GenieSettings settings;
   for (const auto& [name, bytes] : result[soc].at("binaries").items()) {
     settings.binaries.push_back(name);
@@ -97,11 +103,7 @@ json export_genie(const Artifact& artifact, const BundleOptions& options, const 
 json export_ort_genai(const Artifact& artifact, const BundleOptions& options,
                       const fs::path& folder, Progress& progress) {
   const std::string& soc = only_soc(options);
-  BundleOptions mine = options;
-  mine.graph.names = ort_genai_names();
-  mine.graph.rope = RopeInput::kPositions;
-  mine.graph.all_logits = true;
-  json result = export_qnn(artifact, mine, folder, progress);
+  json result = compile_for_runtime(artifact, options, ort_genai_names(), folder, progress);
   OrtGenaiSettings settings;
   settings.rows = options.graph.rows;
   settings.context = options.graph.context;
