@@ -1,0 +1,205 @@
+// How fast the integer runtime is here: prefill at several lengths of prompt, decode behind several
+// contexts, and with --profile the share of each kind of operation.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "apps/qnpu/commands.h"
+#include "apps/qnpu/interrupt.h"
+#include "apps/qnpu/program.h"
+#include "base/status.h"
+#include "runtime/session.h"
+
+namespace qnpu {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  std::filesystem::path artifact;
+  std::vector<int> prompts = {128, 512, 2048};
+  std::vector<int> contexts = {128, 1024, 4000};
+  int decode = 32;
+  int repeat = 3;
+  int threads = 0;
+  int rows = SessionOptions().max_rows;
+  bool profile = false;
+  bool json = false;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+std::vector<int32_t> random_tokens(int count, int vocab, uint32_t seed) {
+  std::mt19937 engine(seed);
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  for (int32_t& token : tokens) token = static_cast<int32_t>(engine() % static_cast<uint32_t>(vocab));
+  return tokens;
+}
+
+// Seconds by kind of operation, told by when the walk came to the next node.
+class Profile {
+ public:
+  explicit Profile(Session& session) : session_(session) {
+    for (const Node& node : session.graph().nodes) ops_[node.out] = op_name(node.op);
+    session.set_trace([this](const SiteValues& values) {
+      const Clock::time_point now = Clock::now();
+      seconds_[ops_.at(values.site)] += std::chrono::duration<double>(now - last_).count();
+      last_ = Clock::now();
+    });
+  }
+  ~Profile() { session_.set_trace({}); }
+  Profile(const Profile&) = delete;
+  Profile& operator=(const Profile&) = delete;
+
+  void start() { last_ = Clock::now(); }
+  json shares() const {
+    double all = 0;
+    for (const auto& [op, seconds] : seconds_) all += seconds;
+    json result;
+    for (const auto& [op, seconds] : seconds_) result[op] = seconds / all;
+    return result;
+  }
+
+ private:
+  Session& session_;
+  std::map<int, std::string> ops_;
+  std::map<std::string, double> seconds_;
+  Clock::time_point last_;
+};
+
+double prefill_seconds(Session& session, int prompt, uint32_t seed) {
+  const auto tokens = random_tokens(prompt, session.graph().config.vocab_size, seed);
+  session.reset();
+  const Clock::time_point start = Clock::now();
+  session.prefill(tokens);
+  return seconds_since(start);
+}
+
+// Seconds of `steps` greedy steps behind `context` tokens.
+double decode_seconds(Session& session, int steps) {
+  const Clock::time_point start = Clock::now();
+  int32_t token = 1;
+  for (int i = 0; i < steps; ++i) {
+    const auto logits = session.run({&token, 1}, false);
+    token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  }
+  return seconds_since(start);
+}
+
+json measure_prefill(Session& session, const Options& options, int prompt) {
+  std::vector<double> seconds;
+  for (int i = 0; i < options.repeat; ++i) {
+    check_interrupted();
+    seconds.push_back(prefill_seconds(session, prompt, static_cast<uint32_t>(i)));
+  }
+  json result = {{"prompt", prompt}, {"tokens_per_second", prompt / median(seconds)}};
+  if (options.profile) {
+    Profile profile(session);
+    profile.start();
+    prefill_seconds(session, prompt, 0);
+    result["shares"] = profile.shares();
+  }
+  return result;
+}
+
+json measure_decode(Session& session, const Options& options, int context) {
+  prefill_seconds(session, context, 0);
+  const int position = session.position();
+  std::vector<double> seconds;
+  for (int i = 0; i < options.repeat; ++i) {
+    check_interrupted();
+    session.truncate(position);
+    seconds.push_back(decode_seconds(session, options.decode));
+  }
+  json result = {{"context", context}, {"tokens_per_second", options.decode / median(seconds)}};
+  if (options.profile) {
+    Profile profile(session);
+    session.truncate(position);
+    profile.start();
+    decode_seconds(session, options.decode);
+    result["shares"] = profile.shares();
+  }
+  return result;
+}
+
+void print_rows(const json& rows, const char* key) {
+  for (const json& row : rows) {
+    fmt::print("{:<8}{:>6}{:>12.1f} tokens/s", key, row[key].get<int>(),
+               row["tokens_per_second"].get<double>());
+    if (row.contains("shares")) {
+      for (const auto& [op, share] : row["shares"].items()) {
+        if (share.get<double>() >= 0.005) fmt::print("  {} {:.0f} %", op, 100 * share.get<double>());
+      }
+    }
+    fmt::print("\n");
+  }
+}
+
+void run(const Options& options) {
+  const Clock::time_point start = Clock::now();
+  const auto artifact = load_artifact(options.artifact);
+  const double load_seconds = seconds_since(start);
+  const int longest = std::max(*std::max_element(options.prompts.begin(), options.prompts.end()),
+                               *std::max_element(options.contexts.begin(), options.contexts.end()));
+  SessionOptions session_options;
+  session_options.context = std::min(artifact->positions, longest + options.decode +
+                                                              artifact->graph.prefix_length());
+  session_options.threads = options.threads;
+  session_options.max_rows = options.rows;
+  Session session(artifact, session_options);
+  json result = {{"load_seconds", load_seconds},
+                 {"prefill", json::array()},
+                 {"decode", json::array()},
+                 {"isa", isa_name(session_options.isa)}};
+  prefill_seconds(session, std::min(longest, 128), 0);  // pages of the weights
+  for (int n : options.prompts) result["prefill"].push_back(measure_prefill(session, options, n));
+  for (int n : options.contexts) result["decode"].push_back(measure_decode(session, options, n));
+  if (options.json) return print_json(result);
+  fmt::print("loaded in {:.0f} ms; {}\n", 1e3 * load_seconds, isa_name(session_options.isa));
+  print_rows(result["prefill"], "prompt");
+  print_rows(result["decode"], "context");
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("bench", "Speed of an artifact in the integer runtime");
+  const auto options = std::make_shared<Options>();
+  command->add_option("artifact", options->artifact, "Artifact folder")->required();
+  command->add_option("--prompts", options->prompts, "Tokens of the prompts to prefill")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--contexts", options->contexts, "Tokens seen before decoding")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--decode", options->decode, "Tokens to decode")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--repeat", options->repeat, "Of which the median is taken")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--rows", options->rows, "Tokens per walk of the graph")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "Default: all cores")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--profile", options->profile, "Share of each kind of operation");
+  command->add_flag("--json", options->json, "Print one JSON object on standard output");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace qnpu
