@@ -135,7 +135,8 @@ BoundNode bind_node(const Artifact& artifact, const Node& node, const Plan& plan
                     std::byte* arena) {
   const Graph& graph = artifact.graph;
   check_widths(artifact, node);
-  const auto buffer = [&](int site) {
+  const auto buffer = [&](int site) -> void* {
+    if (graph.site(site).role == Role::kScores) return nullptr;  // bind_trace
     return arena + plan.sites[static_cast<size_t>(site)].offset;
   };
   BoundNode bound;
@@ -156,10 +157,34 @@ BoundNode bind_node(const Artifact& artifact, const Node& node, const Plan& plan
   return bound;
 }
 
+// What the kContext node needs to do the work of all four.
+void bind_attention(const Graph& graph, size_t context, BoundGraph& bound) {
+  const AttentionNodes nodes = attention_nodes(graph, context);
+  const BoundNode& scores = bound.nodes[nodes.scores];
+  const BoundNode& mask = bound.nodes[nodes.mask];
+  const BoundNode& softmax = bound.nodes[nodes.softmax];
+  BoundNode& node = bound.nodes[context];
+  node.q = scores.in0;
+  node.keys_in = scores.in1;
+  node.attention = {.scores = scores.requant,
+                    .mask = mask.add,
+                    .mask_zero_point = mask.zero_point,
+                    .exp_high = softmax.exp_high,
+                    .exp_low = softmax.exp_low,
+                    .context = node.requant};
+}
+
+AttentionShape attention_shape(const ModelConfig& config, int capacity) {
+  return {.context = capacity,
+          .heads = config.num_heads,
+          .kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim};
+}
+
 }  // namespace
 
 size_t graph_scratch_bytes(const Graph& graph, int capacity, int max_rows) {
-  size_t bytes = 0;
+  size_t bytes = attention_tiles_scratch_bytes(attention_shape(graph.config, capacity));
   for (const Node& node : graph.nodes) {
     if (node.op != Op::kLinear) continue;
     const Site& weight = graph.site(node.weight);
@@ -167,10 +192,12 @@ size_t graph_scratch_bytes(const Graph& graph, int capacity, int max_rows) {
       bytes = std::max(bytes, linear_scratch_bytes(rows, weight.rows, weight.cols));
     }
   }
-  AttentionShape shape{.context = capacity,
-                       .heads = graph.config.num_heads,
-                       .kv_heads = graph.config.num_kv_heads,
-                       .head_dim = graph.config.head_dim};
+  return bytes;
+}
+
+size_t trace_scratch_bytes(const Graph& graph, int capacity, int max_rows) {
+  AttentionShape shape = attention_shape(graph.config, capacity);
+  size_t bytes = 0;
   for (const int rows : {1, max_rows}) {
     for (const int position : {0, std::max(0, capacity - rows)}) {
       shape.tokens = rows;
@@ -187,15 +214,28 @@ BoundGraph bind_graph(const Artifact& artifact, const Plan& plan, int capacity, 
   BoundGraph bound;
   bound.isa = isa;
   bound.scratch = arena + plan.scratch_offset;
-  bound.attention = {.context = capacity,
-                     .heads = graph.config.num_heads,
-                     .kv_heads = graph.config.num_kv_heads,
-                     .head_dim = graph.config.head_dim};
+  bound.cache_stride = static_cast<int64_t>(plan.cache_bytes);
+  bound.attention = attention_shape(graph.config, capacity);
   for (const Node& node : graph.nodes) {
     bound.nodes.push_back(bind_node(artifact, node, plan, arena));
     if (node.op == Op::kAppend) bound.tail = bound.nodes.size();
+    if (node.op == Op::kContext) bind_attention(graph, bound.nodes.size() - 1, bound);
   }
   return bound;
+}
+
+void bind_trace(const Graph& graph, const Plan& plan, std::byte* trace_arena, BoundGraph& bound) {
+  const auto buffer = [&](int site) -> void* {
+    return trace_arena == nullptr ? nullptr
+                                  : trace_arena + plan.sites[static_cast<size_t>(site)].offset;
+  };
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    BoundNode& n = bound.nodes[i];
+    if (graph.site(node.out).role == Role::kScores) n.out = buffer(node.out);
+    if (!node.in.empty() && graph.site(node.in[0]).role == Role::kScores) n.in0 = buffer(node.in[0]);
+  }
+  bound.trace_scratch = trace_arena == nullptr ? nullptr : trace_arena + plan.trace_scratch_offset;
 }
 
 }  // namespace qnpu

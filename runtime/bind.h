@@ -35,6 +35,10 @@ struct BoundNode {
   AddLaw add;
   MulLaw mul;
   RmsNormLaw norm;
+  // kContext: the whole of attention; in1 are the values.
+  const void* q = nullptr;
+  const void* keys_in = nullptr;
+  AttentionLaw attention;
 };
 
 struct BoundGraph {
@@ -43,15 +47,23 @@ struct BoundGraph {
   // logits has only that row computed from here on.
   size_t tail = 0;
   AttentionShape attention;  // tokens and position are filled in by each walk
+  int64_t cache_stride = 0;  // bytes from a sequence's cache to the next sequence's
   void* scratch = nullptr;
+  void* trace_scratch = nullptr;  // null: attention is done as a whole
   Isa isa = Isa::kReference;
 };
 
-// Scratch that the kernels need for walks of up to max_rows tokens.
+// Scratch that the kernels need for walks of up to max_rows tokens: with attention as a whole, and
+// of its steps one by one.
 size_t graph_scratch_bytes(const Graph& graph, int capacity, int max_rows);
+size_t trace_scratch_bytes(const Graph& graph, int capacity, int max_rows);
 
 // Error if a node's law is missing or out of range, or its widths have no kernel.
 BoundGraph bind_graph(const Artifact& artifact, const Plan& plan, int capacity, std::byte* arena,
                       Isa isa);
+
+// Gives the scores, masked scores and probabilities their buffers in the trace's arena; null takes
+// them away.
+void bind_trace(const Graph& graph, const Plan& plan, std::byte* trace_arena, BoundGraph& bound);
 
 }  // namespace qnpu

@@ -1,5 +1,7 @@
 #include "runtime/execute.h"
 
+#include <algorithm>
+
 #include "kernels/elementwise/elementwise.h"
 
 namespace qnpu {
@@ -62,10 +64,6 @@ void execute_rows(const BoundNode& n, const Step& step) {
       rotate_half_s16(row<int16_t>(n.in0, begin, n.cols), rows, n.heads, n.cols / n.heads,
                       row<int16_t>(n.out, begin, n.cols));
       break;
-    case Op::kRopeMul:
-      rope_mul_s16(row<int16_t>(n.in0, begin, n.cols), n.table, rows, step.position + begin,
-                   n.heads, n.cols / n.heads, n.mul, row<int16_t>(n.out, begin, n.cols));
-      break;
     case Op::kAdd:
       add_s16(row<int16_t>(n.in0, begin, n.cols), row<int16_t>(n.in1, begin, n.cols), count, n.add,
               row<int16_t>(n.out, begin, n.cols));
@@ -92,29 +90,42 @@ void execute_linear(const BoundNode& n, const Step& step, void* scratch, Isa isa
   }
 }
 
-void execute_append(const BoundNode& n, const Step& step, const AttentionShape& shape) {
-  const auto* rows = row<int8_t>(n.in0, step.first, n.cols);
-  if (n.keys) {
-    append_keys(rows, shape, static_cast<int8_t*>(n.out));
-  } else {
-    append_values(rows, shape, static_cast<int8_t*>(n.out));
-  }
+// The part of a segment from row `first` on; without tokens if there is none.
+Segment rest(Segment s, int first) {
+  const int skip = std::clamp(first - s.row, 0, s.count);
+  return {s.row + skip, s.count - skip, s.position + skip, s.sequence};
 }
 
-void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step) {
+AttentionShape shape_of(const BoundGraph& graph, const Segment& s) {
   AttentionShape shape = graph.attention;
-  shape.tokens = step.count - step.first;
-  shape.position = step.position + step.first;
+  shape.tokens = s.count;
+  shape.position = s.position;
+  return shape;
+}
+
+// One sequence's part of a cache.
+template <typename T>
+T* cache(const BoundGraph& graph, T* base, int sequence) {
+  return base + sequence * graph.cache_stride;
+}
+
+void execute_rope(const BoundNode& n, const Segment& s) {
+  rope_mul_s16(row<int16_t>(n.in0, s.row, n.cols), n.table, s.count, s.position, n.heads,
+               n.cols / n.heads, n.mul, row<int16_t>(n.out, s.row, n.cols));
+}
+
+void execute_append(const BoundGraph& graph, const BoundNode& n, const Segment& s) {
+  (n.keys ? append_keys : append_values)(row<int8_t>(n.in0, s.row, n.cols), shape_of(graph, s),
+                                         cache(graph, static_cast<int8_t*>(n.out), s.sequence));
+}
+
+// One of attention's steps, for a trace.
+void execute_step(const BoundGraph& graph, const BoundNode& n, const Segment& s) {
+  const AttentionShape shape = shape_of(graph, s);
   switch (n.op) {
-    case Op::kLinear:
-      execute_linear(n, step, graph.scratch, graph.isa);
-      break;
-    case Op::kAppend:
-      execute_append(n, step, shape);
-      break;
     case Op::kScores:
-      scores_s16s8_s16(row<int16_t>(n.in0, step.first, n.cols), static_cast<const int8_t*>(n.in1),
-                       shape, n.requant, static_cast<int16_t*>(n.out), graph.scratch, graph.isa);
+      scores_s16s8_s16(row<int16_t>(n.in0, s.row, n.cols), static_cast<const int8_t*>(n.in1), shape,
+                       n.requant, static_cast<int16_t*>(n.out), graph.trace_scratch, graph.isa);
       break;
     case Op::kMask:
       mask_s16(static_cast<const int16_t*>(n.in0), shape, n.add, n.zero_point,
@@ -122,15 +133,64 @@ void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step)
       break;
     case Op::kSoftmax:
       softmax_s16_u16(static_cast<const int16_t*>(n.in0), shape, n.exp_high, n.exp_low,
-                      static_cast<uint16_t*>(n.out), graph.scratch, graph.isa);
-      break;
-    case Op::kContext:
-      context_u16s8_s16(static_cast<const uint16_t*>(n.in0), static_cast<const int8_t*>(n.in1),
-                        shape, n.requant, row<int16_t>(n.out, step.first, n.out_cols),
-                        graph.scratch, graph.isa);
+                      static_cast<uint16_t*>(n.out), graph.trace_scratch, graph.isa);
       break;
     default:
-      execute_rows(n, step);
+      context_u16s8_s16(static_cast<const uint16_t*>(n.in0), static_cast<const int8_t*>(n.in1),
+                        shape, n.requant, row<int16_t>(n.out, s.row, n.out_cols),
+                        graph.trace_scratch, graph.isa);
+  }
+}
+
+// Segments are handed on in groups, so that nothing has to be allocated for them.
+void execute_attention(const BoundGraph& graph, const BoundNode& n, const Step& step) {
+  constexpr size_t kGroup = 64;
+  AttentionSegment group[kGroup];
+  size_t count = 0;
+  const auto flush = [&] {
+    attention_s16s8_s16({group, count}, graph.attention, n.attention, graph.scratch, graph.isa);
+    count = 0;
+  };
+  for (const Segment& whole : step.segments) {
+    const Segment s = rest(whole, step.first);
+    if (s.count == 0) continue;
+    group[count++] = {s.count,
+                      s.position,
+                      row<int16_t>(n.q, s.row, n.out_cols),
+                      cache(graph, static_cast<const int8_t*>(n.keys_in), s.sequence),
+                      cache(graph, static_cast<const int8_t*>(n.in1), s.sequence),
+                      row<int16_t>(n.out, s.row, n.out_cols)};
+    if (count == kGroup) flush();
+  }
+  if (count > 0) flush();
+}
+
+template <typename Run>
+void for_each_segment(const Step& step, const Run& run) {
+  for (const Segment& whole : step.segments) {
+    if (const Segment s = rest(whole, step.first); s.count > 0) run(s);
+  }
+}
+
+void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step) {
+  switch (n.op) {
+    case Op::kLinear:
+      return execute_linear(n, step, graph.scratch, graph.isa);
+    case Op::kRopeMul:
+      return for_each_segment(step, [&](const Segment& s) { execute_rope(n, s); });
+    case Op::kAppend:
+      return for_each_segment(step, [&](const Segment& s) { execute_append(graph, n, s); });
+    case Op::kScores:
+    case Op::kMask:
+    case Op::kSoftmax:
+    case Op::kContext:
+      if (graph.trace_scratch != nullptr) {
+        return for_each_segment(step, [&](const Segment& s) { execute_step(graph, n, s); });
+      }
+      if (n.op == Op::kContext) execute_attention(graph, n, step);
+      return;
+    default:
+      return execute_rows(n, step);
   }
 }
 

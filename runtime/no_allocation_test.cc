@@ -67,7 +67,15 @@ TEST_P(NoAllocationTest, RunDoesNotAllocate) {
                                 /*positions=*/192, /*prefix=*/2);
   Session session(load_artifact(folder.path()),
                   {.context = 150, .max_rows = 60, .threads = threads, .isa = isa});
+  Session several(load_artifact(folder.path()), {.context = 100,
+                                                 .max_rows = 60,
+                                                 .threads = threads,
+                                                 .sequences = 3,
+                                                 .isa = isa});
   const std::vector<int32_t> tokens(60, 11);
+  const Piece pieces[] = {{2, std::span(tokens).first(9)},
+                          {0, std::span(tokens).first(1)},
+                          {1, std::span(tokens).first(30)}};
   session.run(tokens, true);
   session.reset();
 
@@ -77,6 +85,8 @@ TEST_P(NoAllocationTest, RunDoesNotAllocate) {
   session.prefill(std::span(tokens).first(50));
   session.truncate(3);
   session.run(std::span(tokens).first(7), false);
+  for (int i = 0; i < 3; ++i) several.run_batch(pieces);
+  several.copy(1, 2, 20);
   EXPECT_EQ(allocations - before, 0);
 }
 

@@ -7,8 +7,10 @@
 #include <new>
 
 #include "base/status.h"
+#include "runtime/batch.h"
 #include "runtime/bind.h"
 #include "runtime/execute.h"
+#include "runtime/kv_cache.h"
 #include "runtime/plan.h"
 
 namespace qnpu {
@@ -25,7 +27,8 @@ using Arena = std::unique_ptr<std::byte, Free>;
 Arena allocate(size_t bytes) {
   Arena arena(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
   if (!arena) {
-    fail("no memory for the session's {} MB: ask for a smaller context", bytes >> 20);
+    fail("no memory for the session's {} MB: ask for a smaller context, or fewer sequences",
+         bytes >> 20);
   }
   return arena;
 }
@@ -44,8 +47,23 @@ class ThreadScope {
   int before_;
 };
 
-int choose_context(const Artifact& artifact, int wished) {
+void check_deployable(const Artifact& artifact) {
+  const std::string reason = simulated_only(artifact);
+  if (reason.empty()) return;
+  fail(
+      "{} {}, which a static integer graph cannot: it can only be simulated in float, as `qnpu "
+      "eval` does",
+      artifact.folder.string(), reason);
+}
+
+// Checks the other options too.
+int choose_context(const Artifact& artifact, const SessionOptions& options) {
+  check_deployable(artifact);
+  if (options.max_rows < 1) fail("walks of {} tokens: it must be at least 1", options.max_rows);
+  if (options.threads < 0) fail("{} threads: give 0 (all cores) or more", options.threads);
+  if (options.sequences < 1) fail("{} sequences: it must be at least 1", options.sequences);
   const int prefix = artifact.graph.prefix_length();
+  int wished = options.context;
   if (wished == 0) wished = std::min(artifact.positions, kDefaultContext);
   if (wished < 0) fail("a context of {} positions: it must be at least 1", wished);
   if (wished > artifact.positions) {
@@ -65,15 +83,6 @@ int cache_capacity(int context) {
   return capacity % 1024 == 0 ? capacity + 64 : capacity;
 }
 
-void check_deployable(const Artifact& artifact) {
-  const std::string reason = simulated_only(artifact);
-  if (reason.empty()) return;
-  fail(
-      "{} {}, which a static integer graph cannot: it can only be simulated in float, as `qnpu "
-      "eval` does",
-      artifact.folder.string(), reason);
-}
-
 enum class Rows { kNone, kLast, kAll };
 
 }  // namespace
@@ -85,60 +94,67 @@ struct Session::Impl {
   int max_rows = 0;
   int threads = 0;
   int prefix = 0;  // positions of the caches that are constants
-  int position = 0;
+  std::vector<int> positions;  // of each sequence
   int vocab = 0;
   Plan plan;
   Arena arena;
+  Arena trace_arena;
   BoundGraph bound;
+  Batch batch{1, 1};
   std::vector<int16_t> widened;  // logits, where the graph's are 8-bit
   Trace trace;
+  Watch watch;
 
   Impl(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
-  void write_prefix();
-  void check(std::span<const int32_t> tokens) const;
+  PlanSize plan_size(int sequences) const;
+  void check(std::span<const int32_t> tokens, int sequence) const;
+  void check_sequence(int sequence) const;
+  void check(std::span<const Piece> pieces) const;
   std::span<const int16_t> run(std::span<const int32_t> tokens, Rows rows);
+  std::span<const int16_t> run(std::span<const Piece> pieces);
   void walk(const Step& step, size_t begin, size_t end);
   SiteValues values(size_t node, const Step& step) const;
   std::span<const int16_t> logits(const Step& step);
+  void set_trace(Trace wished);
   const Site& logits_site() const { return artifact->graph.site(artifact->graph.nodes.back().out); }
 };
 
 Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& options)
-    : artifact(std::move(from)), context(choose_context(*artifact, options.context)) {
-  check_deployable(*artifact);
-  if (options.max_rows < 1) fail("walks of {} tokens: it must be at least 1", options.max_rows);
-  if (options.threads < 0) fail("{} threads: give 0 (all cores) or more", options.threads);
+    : artifact(std::move(from)), context(choose_context(*artifact, options)) {
   const Graph& graph = artifact->graph;
   capacity = cache_capacity(context);
-  max_rows = std::min(options.max_rows, context);
+  max_rows = std::min(options.max_rows, context * options.sequences);
+  batch = Batch(max_rows, options.sequences);
   threads = options.threads == 0 ? omp_get_num_procs() : options.threads;
-  prefix = position = graph.prefix_length();
+  prefix = graph.prefix_length();
+  positions.assign(static_cast<size_t>(options.sequences), prefix);
   vocab = logits_site().cols;
   const ThreadScope scope(threads);  // scratch may depend on the number of threads
-  plan = make_plan(graph, capacity, max_rows, graph_scratch_bytes(graph, capacity, max_rows));
+  plan = make_plan(graph, plan_size(options.sequences));
   arena = allocate(plan.arena_bytes);
   bound = bind_graph(*artifact, plan, capacity, arena.get(), options.isa);
-  write_prefix();
+  for (int i = 0; i < options.sequences; ++i) write_prefix(*artifact, bound, i);
   if (bitwidth(logits_site().qparams.dtype) == 8) {
     widened.resize(static_cast<size_t>(max_rows) * static_cast<size_t>(vocab));
   }
 }
 
-// Once: later rows come behind these, so no call overwrites them.
-void Session::Impl::write_prefix() {
-  if (prefix == 0) return;
-  AttentionShape shape = bound.attention;
-  shape.tokens = prefix;
-  for (size_t i = 0; i < bound.nodes.size(); ++i) {
-    const BoundNode& node = bound.nodes[i];
-    if (node.op != Op::kAppend) continue;
-    const Site& cache = artifact->graph.site(artifact->graph.nodes[i].out);
-    const int8_t* rows = artifact->tensors.at(cache.name + ".prefix").as<int8_t>().data();
-    (node.keys ? append_keys : append_values)(rows, shape, static_cast<int8_t*>(node.out));
-  }
+PlanSize Session::Impl::plan_size(int sequences) const {
+  const Graph& graph = artifact->graph;
+  return {.capacity = capacity,
+          .max_rows = max_rows,
+          .sequences = sequences,
+          .scratch_bytes = graph_scratch_bytes(graph, capacity, max_rows),
+          .trace_scratch_bytes = trace_scratch_bytes(graph, capacity, max_rows)};
 }
 
-void Session::Impl::check(std::span<const int32_t> tokens) const {
+void Session::Impl::check_sequence(int sequence) const {
+  if (sequence >= 0 && static_cast<size_t>(sequence) < positions.size()) return;
+  fail("there is no sequence {}: the session was made for {}", sequence, positions.size());
+}
+
+void Session::Impl::check(std::span<const int32_t> tokens, int sequence) const {
+  check_sequence(sequence);
   if (tokens.empty()) fail("no tokens to run: give at least one");
   for (const int32_t token : tokens) {
     if (token < 0 || token >= artifact->graph.config.vocab_size) {
@@ -146,6 +162,7 @@ void Session::Impl::check(std::span<const int32_t> tokens) const {
            token, artifact->graph.config.vocab_size);
     }
   }
+  const int position = positions[static_cast<size_t>(sequence)];
   if (tokens.size() > static_cast<size_t>(context - position)) {
     fail(
         "the context is full: {} tokens after the {} already seen are more than its {} "
@@ -156,26 +173,46 @@ void Session::Impl::check(std::span<const int32_t> tokens) const {
   }
 }
 
+void Session::Impl::check(std::span<const Piece> pieces) const {
+  if (pieces.empty()) fail("no pieces to run: give at least one");
+  size_t rows = 0;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    check(pieces[i].tokens, pieces[i].sequence);
+    rows += pieces[i].tokens.size();
+    for (size_t j = 0; j < i; ++j) {
+      if (pieces[j].sequence != pieces[i].sequence) continue;
+      fail("sequence {} is in two pieces of one call: join them", pieces[i].sequence);
+    }
+  }
+  if (rows > static_cast<size_t>(max_rows)) {
+    fail("{} tokens in one call, but this session takes {} at a time: cut them", rows, max_rows);
+  }
+  if (trace) fail("a traced session runs one sequence at a time: call run()");
+}
+
 void Session::Impl::walk(const Step& step, size_t begin, size_t end) {
-  if (!trace) {
+  if (!trace && !watch) {
     execute(bound, step, begin, end);
     return;
   }
   for (size_t i = begin; i < end; ++i) {
     execute(bound, step, i, i + 1);
-    trace(values(i, step));
+    if (trace) trace(values(i, step));
+    if (watch) watch(artifact->graph.nodes[i]);
   }
 }
 
+// Of a step with one segment.
 SiteValues Session::Impl::values(size_t node, const Step& step) const {
   const int index = artifact->graph.nodes[node].out;
   const Site& site = artifact->graph.site(index);
-  std::byte* data = arena.get() + plan.sites[static_cast<size_t>(index)].offset;
+  const std::byte* base = site.role == Role::kScores ? trace_arena.get() : arena.get();
+  std::byte* data = const_cast<std::byte*>(base) + plan.sites[static_cast<size_t>(index)].offset;
   const bool by_capacity = site.role == Role::kScores || site.role == Role::kVCache;
   if (site.role == Role::kActivation) {
     data += int64_t{step.first} * site.cols * activation_bytes(site.qparams.dtype);
   }
-  return {index, step.count - step.first, step.position + step.first, data,
+  return {index, step.count - step.first, step.segments[0].position + step.first, data,
           by_capacity ? capacity : site.cols};
 }
 
@@ -192,40 +229,84 @@ std::span<const int16_t> Session::Impl::logits(const Step& step) {
 
 std::span<const int16_t> Session::Impl::run(std::span<const int32_t> tokens, Rows rows) {
   const ThreadScope scope(threads);
-  Step step{tokens.data(), static_cast<int>(tokens.size()), position, 0};
+  const int count = static_cast<int>(tokens.size());
+  const Segment whole = {0, count, positions[0], 0};
+  Step step{tokens.data(), count, 0, {&whole, 1}};
   walk(step, 0, bound.tail);
-  position += step.count;
+  positions[0] += count;
   if (rows == Rows::kNone) return {};
-  if (rows == Rows::kLast) step.first = step.count - 1;
+  if (rows == Rows::kLast) step.first = count - 1;
   walk(step, bound.tail, bound.nodes.size());
   return logits(step);
+}
+
+std::span<const int16_t> Session::Impl::run(std::span<const Piece> pieces) {
+  const ThreadScope scope(threads);
+  const Step last = batch.order(pieces, positions);
+  Step all = last;
+  all.first = 0;
+  walk(all, 0, bound.tail);
+  for (const Piece& piece : pieces) {
+    positions[static_cast<size_t>(piece.sequence)] += static_cast<int>(piece.tokens.size());
+  }
+  walk(last, bound.tail, bound.nodes.size());
+  return logits(last);
+}
+
+void Session::Impl::set_trace(Trace wished) {
+  if (wished && positions.size() > 1) fail("a session of several sequences cannot be traced");
+  trace = std::move(wished);
+  if (trace && !trace_arena) trace_arena = allocate(plan.trace_bytes);
+  bind_trace(artifact->graph, plan, trace ? trace_arena.get() : nullptr, bound);
 }
 
 Session::Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options)
     : impl_(std::make_unique<Impl>(std::move(artifact), options)) {}
 Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
 
 const Graph& Session::graph() const { return impl_->artifact->graph; }
 int Session::context() const { return impl_->context; }
-int Session::position() const { return impl_->position; }
+int Session::sequences() const { return static_cast<int>(impl_->positions.size()); }
+int Session::position(int sequence) const {
+  impl_->check_sequence(sequence);
+  return impl_->positions[static_cast<size_t>(sequence)];
+}
 int Session::prefix_length() const { return impl_->prefix; }
 int Session::max_rows() const { return impl_->max_rows; }
 size_t Session::arena_bytes() const { return impl_->plan.arena_bytes; }
-size_t Session::cache_bytes() const { return impl_->plan.cache_bytes; }
+size_t Session::cache_bytes() const { return impl_->plan.cache_bytes * impl_->positions.size(); }
 double Session::logits_scale() const { return impl_->logits_site().qparams.scale.at(0); }
-void Session::set_trace(Trace trace) { impl_->trace = std::move(trace); }
-void Session::reset() { impl_->position = impl_->prefix; }
+void Session::set_trace(Trace trace) { impl_->set_trace(std::move(trace)); }
+void Session::set_watch(Watch watch) { impl_->watch = std::move(watch); }
 
-void Session::truncate(int position) {
-  if (position < impl_->prefix || position > impl_->position) {
-    fail("cannot go back to position {}: the session is at {}{}", position, impl_->position,
+void Session::reset(int sequence) {
+  impl_->check_sequence(sequence);
+  impl_->positions[static_cast<size_t>(sequence)] = impl_->prefix;
+}
+
+void Session::truncate(int position, int sequence) {
+  const int now = this->position(sequence);
+  if (position < impl_->prefix || position > now) {
+    fail("cannot go back to position {}: the session is at {}{}", position, now,
          impl_->prefix == 0 ? "" : fmt::format(", behind a prefix of {}", impl_->prefix));
   }
-  impl_->position = position;
+  impl_->positions[static_cast<size_t>(sequence)] = position;
+}
+
+void Session::copy(int from, int to, int position) {
+  const int now = this->position(from);
+  impl_->check_sequence(to);
+  if (position < impl_->prefix || position > now) {
+    fail("cannot copy {} positions: sequence {} has {}", position, from, now);
+  }
+  if (from != to) copy_caches(impl_->bound, from, to, position);
+  impl_->positions[static_cast<size_t>(to)] = position;
 }
 
 std::span<const int16_t> Session::run(std::span<const int32_t> tokens, bool all_rows) {
-  impl_->check(tokens);
+  impl_->check(tokens, 0);
   if (tokens.size() > static_cast<size_t>(impl_->max_rows)) {
     fail("{} tokens in one call, but this session takes {} at a time: cut them", tokens.size(),
          impl_->max_rows);
@@ -234,12 +315,17 @@ std::span<const int16_t> Session::run(std::span<const int32_t> tokens, bool all_
 }
 
 std::span<const int16_t> Session::prefill(std::span<const int32_t> tokens) {
-  impl_->check(tokens);
+  impl_->check(tokens, 0);
   const auto piece = static_cast<size_t>(impl_->max_rows);
   for (; tokens.size() > piece; tokens = tokens.subspan(piece)) {
     impl_->run(tokens.first(piece), Rows::kNone);
   }
   return impl_->run(tokens, Rows::kLast);
+}
+
+std::span<const int16_t> Session::run_batch(std::span<const Piece> pieces) {
+  impl_->check(pieces);
+  return impl_->run(pieces);
 }
 
 }  // namespace qnpu

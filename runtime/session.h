@@ -3,8 +3,8 @@
 // (scripts/check-no-float).
 //
 // Goals: equal to the reference kernels to the bit whatever the instruction set, the number of
-// threads and the way a sequence is cut into calls; no allocation while it runs.
-// Non-goals: batches of several sequences, fused kernels (kept for later, under the same law).
+// threads, the way a sequence is cut into calls and what other sequences run beside it; no
+// allocation while it runs; memory for attention that grows with the context and not its square.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 
 #include "kernels/isa.h"
 #include "model/artifact.h"
+#include "runtime/batch.h"
 
 namespace qnpu {
 
@@ -23,6 +24,7 @@ struct SessionOptions {
                        // artifact allows, at most 4096
   int max_rows = 128;  // tokens per walk of the graph; longer calls are cut
   int threads = 0;     // 0: all cores
+  int sequences = 1;   // each with a KV cache of its own
   Isa isa = best_isa();
 };
 
@@ -38,18 +40,22 @@ struct SiteValues {
   int64_t row_stride;  // kScores and kVCache: the cache's capacity (at least context()); else cols
 };
 
-// One sequence. A session belongs to one thread at a time; several may share an artifact.
+// A session belongs to one thread at a time; several may share an artifact. Where a sequence is not
+// named it is the first, 0.
 class Session {
  public:
   // Error: more context than the artifact has positions or no more than its prefix, sizes below 1,
-  // a law without a kernel.
+  // a law without a kernel, too little memory.
   Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
   ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
 
   const Graph& graph() const;
   int context() const;
-  int position() const;       // tokens in the KV cache, those of the prefix included
-  int prefix_length() const;  // P: where a new session begins
+  int sequences() const;
+  int position(int sequence = 0) const;  // tokens in the KV cache, those of the prefix included
+  int prefix_length() const;             // P: where a new sequence begins
   int max_rows() const;
 
   // Appends at most max_rows tokens. Returns the logits' integers: [tokens, vocab] if `all_rows`,
@@ -62,15 +68,29 @@ class Session {
   // Any number of tokens, in pieces of max_rows; logits of the last token. Errors as in run().
   std::span<const int16_t> prefill(std::span<const int32_t> tokens);
 
-  void reset();  // as new: the cache holds the prefix alone
+  // Pieces of different sequences in one walk, at most max_rows tokens together: weights are read
+  // once for all. Returns [pieces, vocab], the logits of each piece's last token. Errors as in
+  // run(), or if a sequence is named twice.
+  std::span<const int16_t> run_batch(std::span<const Piece> pieces);
+
+  void reset(int sequence = 0);  // as new: the cache holds the prefix alone
   // Forgets the tokens from `position` on. Error if there are fewer, or if they are of the prefix.
-  void truncate(int position);
+  void truncate(int position, int sequence = 0);
+  // Sequence `to` becomes what `from` is up to `position`: a common beginning is computed once.
+  // Error if `from` is shorter.
+  void copy(int from, int to, int position);
 
   using Trace = std::function<void(const SiteValues&)>;
-  void set_trace(Trace trace);  // called after every node; empty: none
+  // Called after every node of run() and prefill(); empty: none. Attention is then done step by
+  // step, with the scores in memory. Error if there is too little for them, or several sequences.
+  void set_trace(Trace trace);
+
+  // Called after every node of any walk, whose work it leaves as it is: for telling the time.
+  using Watch = std::function<void(const Node&)>;
+  void set_watch(Watch watch);
 
   size_t arena_bytes() const;  // caches, activations and scratch
-  size_t cache_bytes() const;
+  size_t cache_bytes() const;  // of all sequences
 
  private:
   struct Impl;

@@ -52,14 +52,14 @@ std::vector<int32_t> random_tokens(int count, int vocab, uint32_t seed) {
 class Profile {
  public:
   explicit Profile(Session& session) : session_(session) {
-    for (const Node& node : session.graph().nodes) ops_[node.out] = op_name(node.op);
-    session.set_trace([this](const SiteValues& values) {
+    session.set_watch([this](const Node& node) {
       const Clock::time_point now = Clock::now();
-      seconds_[ops_.at(values.site)] += std::chrono::duration<double>(now - last_).count();
+      const char* op = node.op == Op::kContext ? "attention" : op_name(node.op);
+      seconds_[op] += std::chrono::duration<double>(now - last_).count();
       last_ = Clock::now();
     });
   }
-  ~Profile() { session_.set_trace({}); }
+  ~Profile() { session_.set_watch({}); }
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
@@ -74,7 +74,6 @@ class Profile {
 
  private:
   Session& session_;
-  std::map<int, std::string> ops_;
   std::map<std::string, double> seconds_;
   Clock::time_point last_;
 };

@@ -1,10 +1,14 @@
 // Attention over the int8 KV cache, for T new tokens at positions [position, position + T). Token t
 // sees positions 0 .. position + t; nothing else is read or computed. Query head h uses KV head
 // h / (heads / kv_heads).
+//
+// attention_s16s8_s16 is the whole of it, tile by tile, without a matrix of scores in memory. The
+// four steps it is made of are functions too, for whoever wants to see the numbers between them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/law.h"
 #include "kernels/isa.h"
@@ -41,5 +45,32 @@ void softmax_s16_u16(const int16_t* masked, const AttentionShape& shape, const u
 void context_u16s8_s16(const uint16_t* probabilities, const int8_t* v_cache,
                        const AttentionShape& shape, Requant law, int16_t* out, void* scratch,
                        Isa isa);
+
+// The laws of the four steps.
+struct AttentionLaw {
+  Requant scores;
+  AddLaw mask;
+  int32_t mask_zero_point = 0;
+  const uint32_t* exp_high = nullptr;  // [256]
+  const uint32_t* exp_low = nullptr;   // [256]
+  Requant context;
+};
+
+// New tokens of one sequence; their keys and values are in its caches already.
+struct AttentionSegment {
+  int tokens = 0;
+  int position = 0;
+  const int16_t* q = nullptr;       // [T, H * hd]
+  const int8_t* k_cache = nullptr;  // [C, KV * hd]
+  const int8_t* v_cache = nullptr;  // [KV * hd, C]
+  int16_t* out = nullptr;           // [T, H * hd]
+};
+
+// Of `shape`, tokens and position do not matter. Scratch is for max_threads() as of then.
+size_t attention_tiles_scratch_bytes(const AttentionShape& shape);
+
+// For each segment what scores, mask, softmax and context give one after the other.
+void attention_s16s8_s16(std::span<const AttentionSegment> segments, const AttentionShape& shape,
+                         const AttentionLaw& law, void* scratch, Isa isa);
 
 }  // namespace qnpu

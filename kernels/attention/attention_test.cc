@@ -80,6 +80,57 @@ RC_GTEST_PROP(Attention, SoftmaxEqualsReference, (uint64_t seed)) {
   for (Isa isa : fast_isas()) RC_ASSERT(run(isa) == expected);
 }
 
+struct Segments {
+  AttentionShape shape;
+  std::vector<AttentionSegment> list;
+  std::vector<std::vector<int16_t>> q, out;
+  std::vector<std::vector<int8_t>> keys, values;
+};
+
+Segments random_segments(Random& random) {
+  Segments all;
+  all.shape = random_shape(random);
+  all.shape.context = static_cast<int>(random.between(60, 300));
+  const size_t width = size_t(all.shape.heads) * all.shape.head_dim;
+  for (int64_t i = random.between(1, 3); i > 0; --i) {
+    AttentionSegment segment;
+    segment.tokens = static_cast<int>(random.one_in(3) ? random.between(20, 50) : 1);
+    segment.position = static_cast<int>(random.between(0, all.shape.context - segment.tokens));
+    all.q.push_back(random.integers<int16_t>(segment.tokens * width, -32768, 32767));
+    all.keys.push_back(random.integers<int8_t>(cache(all.shape), -128, 127));
+    all.values.push_back(random.integers<int8_t>(cache(all.shape), -128, 127));
+    all.out.emplace_back(segment.tokens * width, kUntouched);
+    all.list.push_back(segment);
+  }
+  for (size_t i = 0; i < all.list.size(); ++i) {
+    all.list[i].q = all.q[i].data();
+    all.list[i].k_cache = all.keys[i].data();
+    all.list[i].v_cache = all.values[i].data();
+    all.list[i].out = all.out[i].data();
+  }
+  return all;
+}
+
+// All steps at once give what the specifications of the four give one after the other.
+RC_GTEST_PROP(Attention, TilesEqualTheFourSteps, (uint64_t seed)) {
+  Random random(seed);
+  Segments all = random_segments(random);
+  const ExpTables tables = make_exp_tables(std::ldexp(1.0, -int(random.between(4, 14))));
+  // Now and then a sum with larger numbers than a fast path takes.
+  AddLaw mask = make_add16(1.0, 0.5, 1.0 + 0.01 * random.between(0, 100));
+  if (random.one_in(4)) mask = {mask.ma << 4, mask.mb << 4, mask.shift + 4};
+  const AttentionLaw law = {random_law(random), mask,          int(random.between(0, 32767)),
+                            tables.high.data(), tables.low.data(), random_law(random)};
+  std::vector<uint8_t> scratch(attention_tiles_scratch_bytes(all.shape));
+  const auto run = [&](Isa isa) {
+    for (auto& out : all.out) std::fill(out.begin(), out.end(), kUntouched);
+    attention_s16s8_s16(all.list, all.shape, law, scratch.data(), isa);
+    return all.out;
+  };
+  const auto expected = run(Isa::kReference);
+  for (Isa isa : fast_isas()) RC_ASSERT(run(isa) == expected);
+}
+
 TEST(Attention, MaskKeepsToTheVisiblePart) {
   const AttentionShape s{2, 1, 4, 1, 1, 2};
   const std::vector<int16_t> scores = {100, -100, 7, 7, 32767, -32768, 101, 7};

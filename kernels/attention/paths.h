@@ -13,6 +13,22 @@ void softmax_s16_u16_reference(const int16_t* masked, const AttentionShape& shap
 void context_u16s8_s16_reference(const uint16_t* probabilities, const int8_t* v_cache,
                                  const AttentionShape& shape, Requant law, int16_t* out);
 
+// One segment; scratch for [H, C] scores, masked scores and probabilities.
+void attention_s16s8_s16_reference(const AttentionSegment& segment, const AttentionShape& shape,
+                                   const AttentionLaw& law, void* scratch);
+
+// From a row of n scores to its probabilities as two planes of bytes. `scores` is overwritten,
+// `e` is room for n exponentials.
+struct SoftmaxRow {
+  int16_t* scores;
+  int n;
+  uint16_t* e;
+  uint8_t* high;
+  uint8_t* low;
+};
+void softmax_row(const SoftmaxRow& row, const AttentionLaw& law);
+void softmax_row_avx512vnni(const SoftmaxRow& row, const AttentionLaw& law);
+
 // Positions that token t of this call sees.
 inline int visible(const AttentionShape& shape, int t) { return shape.position + t + 1; }
 

@@ -65,4 +65,22 @@ void context_u16s8_s16_reference(const uint16_t* probabilities, const int8_t* v_
   });
 }
 
+// Token by token, so that the scores of one are all that there is room for.
+void attention_s16s8_s16_reference(const AttentionSegment& segment, const AttentionShape& shape,
+                                   const AttentionLaw& law, void* scratch) {
+  AttentionShape s = shape;
+  s.tokens = 1;
+  const int64_t row = int64_t{s.heads} * s.head_dim;
+  auto* scores = static_cast<int16_t*>(scratch);
+  auto* masked = scores + int64_t{s.heads} * s.context;
+  auto* p = reinterpret_cast<uint16_t*>(masked + int64_t{s.heads} * s.context);
+  for (int t = 0; t < segment.tokens; ++t) {
+    s.position = segment.position + t;
+    scores_s16s8_s16_reference(segment.q + t * row, segment.k_cache, s, law.scores, scores);
+    mask_s16(scores, s, law.mask, law.mask_zero_point, masked);
+    softmax_s16_u16_reference(masked, s, law.exp_high, law.exp_low, p);
+    context_u16s8_s16_reference(p, segment.v_cache, s, law.context, segment.out + t * row);
+  }
+}
+
 }  // namespace qnpu

@@ -36,7 +36,35 @@ QNPU_VECTORIZE void divide(const uint32_t* e, int n, SoftmaxReciprocal r, uint16
   for (int c = 0; c < n; ++c) p[c] = softmax_probability(e[c], r);
 }
 
+QNPU_VECTORIZE uint32_t exponentials16(const int16_t* x, int n, int max, const uint32_t* high,
+                                       const uint32_t* low, uint16_t* e) {
+  uint32_t sum = 0;  // of at most 2^17 numbers of 15 bits
+  for (int c = 0; c < n; ++c) {
+    const uint32_t value = exp_negative(max - x[c], high, low);
+    e[c] = static_cast<uint16_t>(value);
+    sum += value;
+  }
+  return sum;
+}
+
+QNPU_VECTORIZE void divide_to_bytes(const uint16_t* e, int n, SoftmaxReciprocal r, uint8_t* high,
+                                    uint8_t* low) {
+  for (int c = 0; c < n; ++c) {
+    const uint16_t p = softmax_probability(e[c], r);
+    high[c] = static_cast<uint8_t>(p >> 8);
+    low[c] = static_cast<uint8_t>(p);
+  }
+}
+
 }  // namespace
+
+void softmax_row(const SoftmaxRow& row, const AttentionLaw& law) {
+  mask_row(row.scores, row.n, law.mask, law.mask_zero_point, row.scores);
+  const int max = row_max(row.scores, row.n);
+  const uint32_t sum =
+      exponentials16(row.scores, row.n, max, law.exp_high, law.exp_low, row.e);
+  divide_to_bytes(row.e, row.n, softmax_reciprocal(sum), row.high, row.low);
+}
 
 size_t attention_scratch_bytes(const AttentionShape& s) {
   // Two planes of bytes, or a row of 32-bit exponentials for every second row.

@@ -1,0 +1,27 @@
+#include "runtime/batch.h"
+
+#include <algorithm>
+
+namespace qnpu {
+
+// Tokens [begin, end) of a piece whose first one stands at `position`.
+void Batch::add(const Piece& piece, size_t begin, size_t end, int position) {
+  if (begin == end) return;
+  const std::span<const int32_t> part = piece.tokens.subspan(begin, end - begin);
+  const int count = static_cast<int>(part.size());
+  segments_.push_back({rows_, count, position + static_cast<int>(begin), piece.sequence});
+  std::copy(part.begin(), part.end(), tokens_.begin() + rows_);
+  rows_ += count;
+}
+
+Step Batch::order(std::span<const Piece> pieces, std::span<const int> positions) {
+  segments_.clear();
+  rows_ = 0;
+  const auto position = [&](const Piece& p) { return positions[static_cast<size_t>(p.sequence)]; };
+  for (const Piece& p : pieces) add(p, 0, p.tokens.size() - 1, position(p));
+  const int first = rows_;
+  for (const Piece& p : pieces) add(p, p.tokens.size() - 1, p.tokens.size(), position(p));
+  return {tokens_.data(), rows_, first, segments_};
+}
+
+}  // namespace qnpu
