@@ -14,6 +14,8 @@ namespace qnpu {
 struct GenerateOptions {
   SamplingOptions sampling = {};
   int max_tokens = 256;
+  int speculate = 0;  // tokens proposed at a time by prompt look-up (speculate.h); the result is the
+                      // same, only the time is not
   std::vector<int32_t> end_tokens = {};  // not part of the result
 };
 
@@ -23,6 +25,8 @@ const char* stop_reason_name(StopReason reason);  // "end token", "length", "con
 struct Generated {
   std::vector<int32_t> tokens;
   StopReason reason = StopReason::kMaxTokens;
+  int64_t proposed = 0;  // tokens of speculation, and how many of them were right
+  int64_t accepted = 0;
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;  // of all tokens but the first, which the prompt's logits give
 };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "io/test_folder.h"
+#include "runtime/speculate.h"
 #include "runtime/testing/random_artifact.h"
 
 namespace qnpu {
@@ -78,6 +79,61 @@ TEST_F(GenerateTest, LongPromptsAreRefused) {
               ::testing::HasSubstr("the context is full"));
   EXPECT_EQ(s.position(), 0);
   EXPECT_THAT(error_of([&] { generate(s, {}, {}); }), ::testing::HasSubstr("at least one"));
+}
+
+// Whatever is proposed, the tokens, the reason and the place in the cache are those without it.
+TEST_F(GenerateTest, SpeculationChangesNothing) {
+  const std::vector<int32_t> prompt = {5, 17, 3, 5, 17, 3, 5, 17};
+  int64_t proposed = 0, accepted = 0;
+  for (const double temperature : {0.0, 0.7}) {
+    for (const int context : {40, 64}) {
+      GenerateOptions options = {.sampling = {.temperature = temperature, .seed = 4},
+                                 .max_tokens = 50};
+      Session plain = session(context), fast = session(context);
+      const Generated wanted = generate(plain, prompt, options);
+      for (const int speculate : {1, 2, 3, 9}) {
+        options.speculate = speculate;
+        fast.reset();
+        const Generated result = generate(fast, prompt, options);
+        EXPECT_EQ(result.tokens, wanted.tokens);
+        EXPECT_EQ(result.reason, wanted.reason);
+        EXPECT_EQ(fast.position(), plain.position());
+        proposed += result.proposed;
+        accepted += result.accepted;
+      }
+    }
+  }
+  EXPECT_GT(accepted, 10);
+  EXPECT_GT(proposed, accepted);
+}
+
+TEST_F(GenerateTest, SpeculationStopsWhereItShould) {
+  const std::vector<int32_t> prompt = {5, 17, 3, 5, 17, 3, 5, 17};
+  Session s = session();
+  const auto all = generate(s, prompt, {.max_tokens = 20}).tokens;
+  const int32_t end = all[9];
+  const auto first = std::ranges::find(all, end) - all.begin();
+  s.reset();
+  const Generated result =
+      generate(s, prompt, {.max_tokens = 20, .speculate = 3, .end_tokens = {end}});
+  EXPECT_EQ(result.reason, StopReason::kEndToken);
+  EXPECT_THAT(result.tokens, ::testing::ElementsAreArray(all.begin(), all.begin() + first));
+}
+
+TEST(Propose, WhatFollowedTheLongestLatestMatch) {
+  const std::vector<int32_t> text = {1, 2, 3, 4, 9, 2, 3, 5, 7, 2, 3};
+  const auto found = [&](int count) {
+    const auto proposal = propose(text, count);
+    return std::vector<int32_t>(proposal.begin(), proposal.end());
+  };
+  EXPECT_THAT(found(3), ::testing::ElementsAre(5, 7, 2));
+  EXPECT_THAT(found(99), ::testing::ElementsAre(5, 7, 2, 3));
+  EXPECT_TRUE(found(0).empty());
+  // Three tokens in a row count more than two later ones.
+  const std::vector<int32_t> longer = {4, 2, 3, 8, 1, 2, 3, 6, 4, 2, 3};
+  EXPECT_EQ(propose(longer, 1)[0], 8);
+  EXPECT_TRUE(propose(std::vector<int32_t>{1, 2, 3}, 4).empty());
+  EXPECT_TRUE(propose(std::vector<int32_t>{}, 4).empty());
 }
 
 TEST_F(GenerateTest, NoTokensWanted) {

@@ -26,6 +26,7 @@ struct Options {
   int tokens = 64;
   int context = 0;
   int threads = 0;
+  int speculate = 0;
   SamplingOptions sampling;
 };
 
@@ -51,6 +52,7 @@ GenerateOptions generate_options(const Options& options) {
   GenerateOptions result;
   result.sampling = options.sampling;
   result.max_tokens = options.tokens;
+  result.speculate = options.speculate;
   for (int token : end_tokens(options.artifact)) result.end_tokens.push_back(token);
   return result;
 }
@@ -78,6 +80,9 @@ void report(const Generated& generated, const Session& session, const Rates& rat
   fmt::print(stderr, "{} tokens ({}), {:.1f} tokens/s; prompt {:.1f} tokens/s\n",
              generated.tokens.size(), stop_reason_name(generated.reason), rates.decode,
              rates.prefill);
+  if (generated.proposed == 0) return;
+  fmt::print(stderr, "speculation: {} of {} proposed tokens accepted\n", generated.accepted,
+             generated.proposed);
 }
 
 void run(const Options& options) {
@@ -107,6 +112,8 @@ void run(const Options& options) {
               {"prompt_tokens", prompt.size()},
               {"decode_tokens_per_second", speed.decode},
               {"prefill_tokens_per_second", speed.prefill},
+              {"proposed_tokens", generated.proposed},
+              {"accepted_tokens", generated.accepted},
               {"stop_reason", stop_reason_name(generated.reason)}});
 }
 
@@ -146,6 +153,12 @@ void add_generate_command(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   command->add_option("--threads", options->threads, "Default: all cores")
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--speculate", options->speculate,
+                   "Tokens proposed at a time from what the text has said before; the result is the "
+                   "same (0: none)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object on standard output");
   command->callback([options, prompt, file] {
     if (!*prompt && !*file) throw CLI::RequiredError("--prompt or --prompt-file");
