@@ -12,6 +12,7 @@
 #include "apps/qnpu/interrupt.h"
 #include "apps/qnpu/program.h"
 #include "base/status.h"
+#include "runtime/sampling.h"
 #include "runtime/session.h"
 
 namespace qnpu {
@@ -24,6 +25,7 @@ struct Options {
   std::filesystem::path artifact;
   std::vector<int> prompts = {128, 512, 2048};
   std::vector<int> contexts = {128, 1024, 4000};
+  std::vector<int> batches = {1};
   int decode = 32;
   int repeat = 3;
   int threads = 0;
@@ -86,13 +88,18 @@ double prefill_seconds(Session& session, int prompt, uint32_t seed) {
   return seconds_since(start);
 }
 
-// Seconds of `steps` greedy steps behind `context` tokens.
-double decode_seconds(Session& session, int steps) {
+// Seconds of `steps` greedy steps of the first `batch` sequences.
+double decode_seconds(Session& session, int steps, int batch) {
+  std::vector<int32_t> tokens(static_cast<size_t>(batch), 1);
+  std::vector<Piece> pieces;
+  for (int i = 0; i < batch; ++i) pieces.push_back({i, std::span(tokens).subspan(size_t(i), 1)});
   const Clock::time_point start = Clock::now();
-  int32_t token = 1;
-  for (int i = 0; i < steps; ++i) {
-    const auto logits = session.run({&token, 1}, false);
-    token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  for (int step = 0; step < steps; ++step) {
+    const auto logits = session.run_batch(pieces);
+    const size_t vocab = logits.size() / pieces.size();
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      tokens[i] = greedy_token(logits.subspan(i * vocab, vocab));
+    }
   }
   return seconds_since(start);
 }
@@ -113,21 +120,26 @@ json measure_prefill(Session& session, const Options& options, int prompt) {
   return result;
 }
 
-json measure_decode(Session& session, const Options& options, int context) {
+json measure_decode(Session& session, const Options& options, int context, int batch) {
   prefill_seconds(session, context, 0);
   const int position = session.position();
+  for (int i = 1; i < batch; ++i) session.copy(0, i, position);
+  const auto run = [&] {
+    for (int i = 0; i < batch; ++i) session.truncate(position, i);
+    return decode_seconds(session, options.decode, batch);
+  };
   std::vector<double> seconds;
   for (int i = 0; i < options.repeat; ++i) {
     check_interrupted();
-    session.truncate(position);
-    seconds.push_back(decode_seconds(session, options.decode));
+    seconds.push_back(run());
   }
-  json result = {{"context", context}, {"tokens_per_second", options.decode / median(seconds)}};
+  json result = {{"context", context},
+                 {"batch", batch},
+                 {"tokens_per_second", options.decode * batch / median(seconds)}};
   if (options.profile) {
     Profile profile(session);
-    session.truncate(position);
     profile.start();
-    decode_seconds(session, options.decode);
+    run();
     result["shares"] = profile.shares();
   }
   return result;
@@ -137,6 +149,7 @@ void print_rows(const json& rows, const char* key) {
   for (const json& row : rows) {
     fmt::print("{:<8}{:>6}{:>12.1f} tokens/s", key, row[key].get<int>(),
                row["tokens_per_second"].get<double>());
+    if (row.value("batch", 1) > 1) fmt::print("  ({} sequences)", row["batch"].get<int>());
     if (row.contains("shares")) {
       for (const auto& [op, share] : row["shares"].items()) {
         if (share.get<double>() >= 0.005) fmt::print("  {} {:.0f} %", op, 100 * share.get<double>());
@@ -157,6 +170,7 @@ void run(const Options& options) {
                                                               artifact->graph.prefix_length());
   session_options.threads = options.threads;
   session_options.max_rows = options.rows;
+  session_options.sequences = *std::max_element(options.batches.begin(), options.batches.end());
   Session session(artifact, session_options);
   json result = {{"load_seconds", load_seconds},
                  {"prefill", json::array()},
@@ -164,7 +178,11 @@ void run(const Options& options) {
                  {"isa", isa_name(session_options.isa)}};
   prefill_seconds(session, std::min(longest, 128), 0);  // pages of the weights
   for (int n : options.prompts) result["prefill"].push_back(measure_prefill(session, options, n));
-  for (int n : options.contexts) result["decode"].push_back(measure_decode(session, options, n));
+  for (int n : options.contexts) {
+    for (int batch : options.batches) {
+      result["decode"].push_back(measure_decode(session, options, n, batch));
+    }
+  }
   if (options.json) return print_json(result);
   fmt::print("loaded in {:.0f} ms; {}\n", 1e3 * load_seconds, isa_name(session_options.isa));
   print_rows(result["prefill"], "prompt");
@@ -184,6 +202,10 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--contexts", options->contexts, "Tokens seen before decoding")
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--batches", options->batches, "Sequences decoded together")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command->add_option("--decode", options->decode, "Tokens to decode")
       ->check(CLI::PositiveNumber)
