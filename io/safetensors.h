@@ -92,4 +92,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
 int64_t safetensors_bytes(const std::vector<TensorSpec>& tensors,
                           const std::map<std::string, std::string>& metadata = {});
 
+// Gives the memory of a part of a mapped file back; who reads it again gets it from the file.
+void release_mapped_pages(const void* data, size_t bytes);
+
 }  // namespace qnpu

@@ -12,6 +12,7 @@
 #include "runtime/execute.h"
 #include "runtime/kv_cache.h"
 #include "runtime/plan.h"
+#include "runtime/weight_panels.h"
 
 namespace qnpu {
 namespace {
@@ -100,6 +101,7 @@ struct Session::Impl {
   Arena arena;
   Arena trace_arena;
   BoundGraph bound;
+  WeightPanels panels;
   Batch batch{1, 1};
   std::vector<int16_t> widened;  // logits, where the graph's are 8-bit
   Trace trace;
@@ -133,6 +135,7 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
   plan = make_plan(graph, plan_size(options.sequences));
   arena = allocate(plan.arena_bytes);
   bound = bind_graph(*artifact, plan, capacity, arena.get(), options.isa);
+  panels = WeightPanels(bound);
   for (int i = 0; i < options.sequences; ++i) write_prefix(*artifact, bound, i);
   if (bitwidth(logits_site().qparams.dtype) == 8) {
     widened.resize(static_cast<size_t>(max_rows) * static_cast<size_t>(vocab));

@@ -19,6 +19,8 @@ struct LinearWeights {
                                       // 16-bit: that bias / 256, truncated (law.h bias16)
   const int32_t* mantissa = nullptr;  // [N] Requant of each channel
   const int32_t* shift = nullptr;     // [N]
+  const uint8_t* panels = nullptr;    // the same weight as kernels/matmul/panels.h lays it out, or
+                                      // null; instruction sets without a path for it do not look
 };
 
 // Bytes of scratch that linear_s8 / linear_s16 need for at most m rows.

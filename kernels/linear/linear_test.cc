@@ -5,6 +5,7 @@
 #include <rapidcheck/gtest.h>
 
 #include "base/law.h"
+#include "kernels/matmul/panels.h"
 #include "kernels/testing.h"
 
 namespace qnpu {
@@ -76,7 +77,14 @@ void check_random_layer(uint64_t seed) {
   const Layer layer = random_layer(random, n, k, random.one_in(2) ? 8 : 4, kWide);
   const auto x = random.integers<T>(int64_t{m} * k, kWide ? -32768 : -128, kWide ? 32767 : 127);
   const auto expected = run(x, m, layer.view, Isa::kReference);
-  for (Isa isa : fast_isas()) RC_ASSERT(run(x, m, layer.view, isa) == expected);
+  LinearWeights panels = layer.view;
+  std::vector<uint8_t> laid_out(panels_bytes(n, k, layer.view.bits), 0xab);
+  make_panels(layer.view.weight, n, k, layer.view.bits, laid_out.data());
+  panels.panels = laid_out.data();
+  for (Isa isa : fast_isas()) {
+    RC_ASSERT(run(x, m, layer.view, isa) == expected);
+    RC_ASSERT(run(x, m, panels, isa) == expected);
+  }
 }
 
 RC_GTEST_PROP(Linear, EightBitPathsEqualReference, (uint64_t seed)) {
@@ -97,6 +105,27 @@ TEST(Linear, TiesAtBothSigns) {
   const std::vector<int8_t> expected = {0, 1, 2, 0, 0, -1, -1, -2};
   EXPECT_EQ(run(x, 8, w, Isa::kReference), expected);
   for (Isa isa : fast_isas()) EXPECT_EQ(run(x, 8, w, isa), expected);
+}
+
+// The largest sums that 32 bits must hold, in the layout of panels too.
+TEST(Linear, ExtremesAtALargeK) {
+  constexpr int kK = 16384;
+  for (const int bits : {4, 8}) {
+    std::vector<uint8_t> weight(3 * int64_t{kK} * bits / 8, bits == 8 ? 0x80 : 0x88);
+    const std::vector<int32_t> sums(3, kK * (bits == 8 ? -128 : -8));
+    const Requant law = make_requant8(1e-4);
+    const std::vector<int32_t> mantissa(3, law.mantissa), shift(3, law.shift);
+    LinearWeights w{3, kK, bits, weight.data(), sums.data(), nullptr, mantissa.data(),
+                    shift.data()};
+    std::vector<uint8_t> laid_out(panels_bytes(3, kK, bits));
+    make_panels(weight.data(), 3, kK, bits, laid_out.data());
+    w.panels = laid_out.data();
+    for (const int8_t value : {int8_t{127}, int8_t{-128}}) {
+      const std::vector<int8_t> x(2 * kK, value);
+      const auto expected = run(x, 2, w, Isa::kReference);
+      for (Isa isa : fast_isas()) EXPECT_EQ(run(x, 2, w, isa), expected) << isa_name(isa);
+    }
+  }
 }
 
 TEST(Linear, SameBitsForAnyNumberOfThreads) {

@@ -13,4 +13,8 @@ void pack_row_s16(const int16_t* x, int k, int b_bits, uint8_t* high, uint8_t* l
 // x = 256 * high + low.
 void pack_row_u16(const uint16_t* x, int k, int b_bits, uint8_t* high, uint8_t* low);
 
+// From the order of 8-bit operands, as packed with b_bits = 8, to that of panels of 4-bit weights
+// (kernels/matmul/panels.h); `bytes` is a multiple of 8.
+void to_panel_order(uint8_t* row, int64_t bytes);
+
 }  // namespace qnpu

@@ -47,6 +47,16 @@ inline void set_requant16(RequantBlock& block, int j, Requant law, int32_t offse
   block.mantissa[j] = law.mantissa;
 }
 
+// The laws of n columns of a linear: offset = bias - 128 * row_sum, wrapping. `bias` may be null.
+struct ColumnLaws {
+  const int32_t* mantissa = nullptr;
+  const int32_t* shift = nullptr;
+  const int32_t* row_sum = nullptr;
+  const int32_t* bias = nullptr;
+};
+void set_requant8(RequantBlock& block, int n, const ColumnLaws& laws);
+void set_requant16(RequantBlock& block, int n, const ColumnLaws& laws);
+
 // y[j] of one row: accumulator acc[j] + offset[j].
 void requantize_row_s8(const int32_t* acc, int n, const RequantBlock& block, int8_t* y, Isa isa);
 // Accumulator 256 * high[j] + low[j] + 256 * offset[j].

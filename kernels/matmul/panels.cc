@@ -1,0 +1,54 @@
+#include "kernels/matmul/panels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/parallel.h"
+
+namespace qnpu {
+namespace {
+
+// Word `word` of a row of `bytes` bytes; what is past its end is zero.
+uint32_t word_of(const uint8_t* row, int64_t bytes, int64_t word) {
+  uint32_t value = 0;
+  const int64_t left = std::min<int64_t>(4, bytes - 4 * word);
+  if (left > 0) std::memcpy(&value, row + 4 * word, static_cast<size_t>(left));
+  return value;
+}
+
+// Eight words of a row at a time, so that the reads of a row stay in one cache line.
+void make_panel(const uint8_t* weight, int rows, int64_t bytes, int64_t words, uint8_t* panel) {
+  constexpr int64_t kRun = 16;
+  for (int64_t first = 0; first < words; first += kRun) {
+    const int64_t end = std::min(words, first + kRun);
+    for (int r = 0; r < kPanelRows; ++r) {
+      for (int64_t word = first; word < end; ++word) {
+        const uint32_t value = r < rows ? word_of(weight + r * bytes, bytes, word) : 0;
+        std::memcpy(panel + (word * kPanelRows + r) * 4, &value, 4);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+size_t panels_bytes(int64_t n, int64_t k, int bits) {
+  const int64_t pairs = (n + 2 * kPanelRows - 1) / (2 * kPanelRows);
+  return 2 * static_cast<size_t>(pairs) * panel_bytes(k, bits);
+}
+
+void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels) {
+  const int64_t bytes = int64_t{k} * bits / 8;
+  const int64_t words = panel_words(k, bits);
+  const auto size = static_cast<int64_t>(panel_bytes(k, bits));
+  const int64_t count = static_cast<int64_t>(panels_bytes(n, k, bits)) / size;
+  parallel_ranges(count, 4, [&](int64_t p, int64_t end) {
+    for (; p < end; ++p) {
+      const auto rows = static_cast<int>(std::clamp<int64_t>(n - p * kPanelRows, 0, kPanelRows));
+      make_panel(weight + (rows > 0 ? p * kPanelRows * bytes : 0), rows, bytes, words,
+                 panels + p * size);
+    }
+  });
+}
+
+}  // namespace qnpu

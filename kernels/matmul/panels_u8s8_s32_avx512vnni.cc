@@ -1,0 +1,120 @@
+// Tiles of 1, 2, 4 or 8 rows by two panels: four bytes of A, broadcast, against a register that
+// holds the same four bytes of 16 columns.
+//
+// 4 bits: a nibble moved to the upper half of its byte is 16 times its signed value, so no sign
+// extension is needed; the sums are divided by 16 at the end (matmul_u8s8_s32_avx512vnni.cc).
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/matmul/panels.h"
+
+namespace qnpu {
+namespace {
+
+__m512i broadcast4(const uint8_t* a) {
+  int32_t four = 0;
+  std::memcpy(&four, a, 4);
+  return _mm512_set1_epi32(four);
+}
+
+// Sums of kRows rows: the columns of the left panel and of the right one.
+template <int kRows>
+struct Sums {
+  __m512i left[kRows], right[kRows];
+};
+
+template <int kRows>
+[[gnu::always_inline]] inline void add(const uint8_t* a, int64_t lda, __m512i left, __m512i right,
+                                       Sums<kRows>& sums) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+    const __m512i lhs = broadcast4(a + i * lda);
+    sums.left[i] = _mm512_dpbusd_epi32(sums.left[i], lhs, left);
+    sums.right[i] = _mm512_dpbusd_epi32(sums.right[i], lhs, right);
+  }
+}
+
+// One word of every column: four weights of 8 bits, or eight of 4.
+template <int kRows, int kBits>
+[[gnu::always_inline]] inline void step(const uint8_t* a, int64_t lda, const uint8_t* left,
+                                        const uint8_t* right, Sums<kRows>& even,
+                                        Sums<kRows>& odd) {
+  const __m512i w0 = _mm512_loadu_si512(left), w1 = _mm512_loadu_si512(right);
+  if constexpr (kBits == 8) {
+    add<kRows>(a, lda, w0, w1, even);
+  } else {
+    const __m512i high = _mm512_set1_epi8(static_cast<char>(0xf0));
+    add<kRows>(a, lda, _mm512_and_si512(_mm512_slli_epi16(w0, 4), high),
+               _mm512_and_si512(_mm512_slli_epi16(w1, 4), high), even);
+    add<kRows>(a + 4, lda, _mm512_and_si512(w0, high), _mm512_and_si512(w1, high), odd);
+  }
+}
+
+template <int kRows>
+void clear(Sums<kRows>& sums) {
+  for (int i = 0; i < kRows; ++i) sums.left[i] = sums.right[i] = _mm512_setzero_si512();
+}
+
+template <int kBits>
+void store(int32_t* c, __mmask16 mask, __m512i sum) {
+  _mm512_mask_storeu_epi32(c, mask, kBits == 4 ? _mm512_srai_epi32(sum, 4) : sum);
+}
+
+// Few rows have few sums, and each is a chain of additions: `odd` sums break it in two.
+template <int kRows, int kBits>
+void tile(const PanelArgs& x, int m, int n) {
+  constexpr int kSplit = kRows <= 4 ? 2 : 1;
+  constexpr int kWord = 32 / kBits;  // elements of A
+  const auto bytes = static_cast<int64_t>(panel_bytes(x.k, kBits));
+  const uint8_t* left = x.panels + n / kPanelRows * bytes;
+  const uint8_t* right = left + bytes;
+  const uint8_t* a = x.a + m * x.lda;
+  Sums<kRows> sums[kSplit];
+  for (auto& s : sums) clear(s);
+  const int64_t words = panel_words(x.k, kBits);
+  int64_t word = 0;
+  for (; word + 2 <= words; word += 2) {
+    const int64_t at = word * kPanelRows * 4, next = at + kPanelRows * 4;
+    Sums<kRows>&first = sums[0], &second = sums[kSplit - 1];
+    Sums<kRows>& odd = kBits == 4 ? second : first;
+    step<kRows, kBits>(a + word * kWord, x.lda, left + at, right + at, first, odd);
+    step<kRows, kBits>(a + (word + 1) * kWord, x.lda, left + next, right + next,
+                       kBits == 4 ? first : second, second);
+  }
+  if (word < words) {
+    const int64_t at = word * kPanelRows * 4;
+    step<kRows, kBits>(a + word * kWord, x.lda, left + at, right + at, sums[0], sums[kSplit - 1]);
+  }
+  const auto mask = static_cast<__mmask32>((uint64_t{1} << std::min(32, x.n - n)) - 1);
+  for (int i = 0; i < kRows; ++i) {
+    __m512i s0 = sums[0].left[i], s1 = sums[0].right[i];
+    if constexpr (kSplit == 2) {
+      s0 = _mm512_add_epi32(s0, sums[1].left[i]);
+      s1 = _mm512_add_epi32(s1, sums[1].right[i]);
+    }
+    int32_t* c = x.c + (m + i) * x.ldc + n;
+    store<kBits>(c, static_cast<__mmask16>(mask), s0);
+    store<kBits>(c + kPanelRows, static_cast<__mmask16>(mask >> 16), s1);
+  }
+}
+
+template <int kBits>
+void matmul(const PanelArgs& x) {
+  for (int n = 0; n < x.n; n += 2 * kPanelRows) {
+    int m = 0;
+    for (; m + 8 <= x.m; m += 8) tile<8, kBits>(x, m, n);
+    if (x.m - m >= 4) tile<4, kBits>(x, m, n), m += 4;
+    if (x.m - m >= 2) tile<2, kBits>(x, m, n), m += 2;
+    if (x.m > m) tile<1, kBits>(x, m, n);
+  }
+}
+
+}  // namespace
+
+void matmul_panels_u8s8_s32_avx512vnni(const PanelArgs& x) {
+  x.bits == 4 ? matmul<4>(x) : matmul<8>(x);
+}
+
+}  // namespace qnpu

@@ -1,0 +1,38 @@
+#include "runtime/weight_panels.h"
+
+#include <cstdlib>
+
+#include "base/status.h"
+#include "io/safetensors.h"
+#include "kernels/matmul/panels.h"
+
+namespace qnpu {
+namespace {
+
+size_t bytes_of(const LinearWeights& w) { return panels_bytes(w.n, w.k, w.bits); }
+
+}  // namespace
+
+void WeightPanels::Free::operator()(uint8_t* pointer) const { std::free(pointer); }
+
+WeightPanels::WeightPanels(BoundGraph& bound) {
+  if (bound.isa != Isa::kAvx512Vnni) return;
+  for (const BoundNode& node : bound.nodes) {
+    if (node.op == Op::kLinear) bytes_ += bytes_of(node.linear);
+  }
+  // Panels are multiples of 64 bytes.
+  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, bytes_)));
+  if (!data_) fail("no memory for {} MB of weights: choose a smaller model", bytes_ >> 20);
+  uint8_t* panels = data_.get();
+  for (BoundNode& node : bound.nodes) {
+    if (node.op != Op::kLinear) continue;
+    LinearWeights& w = node.linear;
+    make_panels(w.weight, w.n, w.k, w.bits, panels);
+    release_mapped_pages(w.weight, static_cast<size_t>(w.n) * static_cast<size_t>(w.k) *
+                                       static_cast<size_t>(w.bits) / 8);
+    w.panels = panels;
+    panels += bytes_of(w);
+  }
+}
+
+}  // namespace qnpu
