@@ -19,10 +19,10 @@
 namespace qnpu {
 namespace {
 
-constexpr int kCols = kRequantCols;  // columns of a block: two panels
+constexpr int kCols = kRequantCols;  // columns of a block: a panel
 constexpr int kRows = 64;            // rows of a block of accumulators
 constexpr int kPackedRows = 16;      // rows that a thread packs at once
-static_assert(kCols == 2 * kPanelRows);
+static_assert(kCols == kPanelRows);
 
 uint8_t* aligned(void* scratch) {
   return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);

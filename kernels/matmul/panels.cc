@@ -16,7 +16,7 @@ uint32_t word_of(const uint8_t* row, int64_t bytes, int64_t word) {
   return value;
 }
 
-// Eight words of a row at a time, so that the reads of a row stay in one cache line.
+// Some words of a row at a time, so that the reads of a row stay in a cache line.
 void make_panel(const uint8_t* weight, int rows, int64_t bytes, int64_t words, uint8_t* panel) {
   constexpr int64_t kRun = 16;
   for (int64_t first = 0; first < words; first += kRun) {
@@ -33,8 +33,7 @@ void make_panel(const uint8_t* weight, int rows, int64_t bytes, int64_t words, u
 }  // namespace
 
 size_t panels_bytes(int64_t n, int64_t k, int bits) {
-  const int64_t pairs = (n + 2 * kPanelRows - 1) / (2 * kPanelRows);
-  return 2 * static_cast<size_t>(pairs) * panel_bytes(k, bits);
+  return static_cast<size_t>((n + kPanelRows - 1) / kPanelRows) * panel_bytes(k, bits);
 }
 
 void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels) {
@@ -42,11 +41,10 @@ void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels)
   const int64_t words = panel_words(k, bits);
   const auto size = static_cast<int64_t>(panel_bytes(k, bits));
   const int64_t count = static_cast<int64_t>(panels_bytes(n, k, bits)) / size;
-  parallel_ranges(count, 4, [&](int64_t p, int64_t end) {
+  parallel_ranges(count, 2, [&](int64_t p, int64_t end) {
     for (; p < end; ++p) {
-      const auto rows = static_cast<int>(std::clamp<int64_t>(n - p * kPanelRows, 0, kPanelRows));
-      make_panel(weight + (rows > 0 ? p * kPanelRows * bytes : 0), rows, bytes, words,
-                 panels + p * size);
+      const auto rows = static_cast<int>(std::min<int64_t>(n - p * kPanelRows, kPanelRows));
+      make_panel(weight + p * kPanelRows * bytes, rows, bytes, words, panels + p * size);
     }
   });
 }

@@ -1,11 +1,11 @@
-// Weights laid out for the vector units, made once when a model is loaded: panels of 16 rows of B
-// (output channels), in which the same four bytes of all 16 rows lie side by side:
+// Weights laid out for the vector units, made once when a model is loaded: panels of 32 rows of B
+// (output channels), in which the same four bytes of all 32 rows lie side by side:
 //
-//   panels[N / 16][K * bits / 32][16][4 bytes]
+//   panels[N / 32][K * bits / 32][32][4 bytes]
 //
 // One register load then serves 16 results, nothing has to be summed across a register, and memory
-// is read straight on. It is a transposition of 32-bit words whatever the weight's width; N is
-// padded to whole pairs of panels and K to whole words, with zeros. Four bytes hold 8 weights of 4
+// is read straight on from the first panel to the last. It is a transposition of 32-bit words
+// whatever the weight's width; N is padded to whole panels and K to whole words, with zeros. Four bytes hold 8 weights of 4
 // bits, even ones in the low nibbles: the left operand's bytes are put in that order (panel_index).
 #pragma once
 
@@ -14,13 +14,13 @@
 
 namespace qnpu {
 
-inline constexpr int kPanelRows = 16;
+inline constexpr int kPanelRows = 32;
 
 struct PanelArgs {
   int m = 0, n = 0, k = 0;
   const uint8_t* a = nullptr;  // [M, lda], rows of panel_padded_k bytes in panel_index order
   int64_t lda = 0;
-  const uint8_t* panels = nullptr;  // of the first of the N columns, a multiple of 2 * kPanelRows
+  const uint8_t* panels = nullptr;  // of the first of the N columns, a multiple of kPanelRows
   int bits = 8;                     // 8 or 4
   int32_t* c = nullptr;             // [M, ldc]
   int64_t ldc = 0;

@@ -1,5 +1,8 @@
-// Tiles of 1, 2, 4 or 8 rows by two panels: four bytes of A, broadcast, against a register that
-// holds the same four bytes of 16 columns.
+// Tiles of 1, 2, 4 or 8 rows by one panel: four bytes of A, broadcast, against two registers that
+// hold the same four bytes of 16 columns each.
+//
+// With few rows the weights come from memory once and that takes the time: they are asked for some
+// lines ahead, which also carries the stream over the borders of pages.
 //
 // 4 bits: a nibble moved to the upper half of its byte is 16 times its signed value, so no sign
 // extension is needed; the sums are divided by 16 at the end (matmul_u8s8_s32_avx512vnni.cc).
@@ -19,7 +22,10 @@ __m512i broadcast4(const uint8_t* a) {
   return _mm512_set1_epi32(four);
 }
 
-// Sums of kRows rows: the columns of the left panel and of the right one.
+constexpr int kPrefetchRows = 4;     // tiles of at most so many rows ask ahead ...
+constexpr int64_t kAhead = 12 * 64;  // ... by so many bytes
+
+// Sums of kRows rows: the left columns of the panel and the right ones.
 template <int kRows>
 struct Sums {
   __m512i left[kRows], right[kRows];
@@ -38,10 +44,13 @@ template <int kRows>
 
 // One word of every column: four weights of 8 bits, or eight of 4.
 template <int kRows, int kBits>
-[[gnu::always_inline]] inline void step(const uint8_t* a, int64_t lda, const uint8_t* left,
-                                        const uint8_t* right, Sums<kRows>& even,
-                                        Sums<kRows>& odd) {
-  const __m512i w0 = _mm512_loadu_si512(left), w1 = _mm512_loadu_si512(right);
+[[gnu::always_inline]] inline void step(const uint8_t* a, int64_t lda, const uint8_t* word,
+                                        Sums<kRows>& even, Sums<kRows>& odd) {
+  const __m512i w0 = _mm512_loadu_si512(word), w1 = _mm512_loadu_si512(word + 64);
+  if constexpr (kRows <= kPrefetchRows) {
+    _mm_prefetch(reinterpret_cast<const char*>(word + kAhead), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(word + kAhead + 64), _MM_HINT_T0);
+  }
   if constexpr (kBits == 8) {
     add<kRows>(a, lda, w0, w1, even);
   } else {
@@ -67,25 +76,21 @@ template <int kRows, int kBits>
 void tile(const PanelArgs& x, int m, int n) {
   constexpr int kSplit = kRows <= 4 ? 2 : 1;
   constexpr int kWord = 32 / kBits;  // elements of A
-  const auto bytes = static_cast<int64_t>(panel_bytes(x.k, kBits));
-  const uint8_t* left = x.panels + n / kPanelRows * bytes;
-  const uint8_t* right = left + bytes;
+  constexpr int64_t kWordBytes = kPanelRows * 4;
+  const uint8_t* b = x.panels + n / kPanelRows * panel_bytes(x.k, kBits);
   const uint8_t* a = x.a + m * x.lda;
   Sums<kRows> sums[kSplit];
   for (auto& s : sums) clear(s);
+  Sums<kRows>&first = sums[0], &second = sums[kSplit - 1];
   const int64_t words = panel_words(x.k, kBits);
   int64_t word = 0;
   for (; word + 2 <= words; word += 2) {
-    const int64_t at = word * kPanelRows * 4, next = at + kPanelRows * 4;
-    Sums<kRows>&first = sums[0], &second = sums[kSplit - 1];
-    Sums<kRows>& odd = kBits == 4 ? second : first;
-    step<kRows, kBits>(a + word * kWord, x.lda, left + at, right + at, first, odd);
-    step<kRows, kBits>(a + (word + 1) * kWord, x.lda, left + next, right + next,
+    step<kRows, kBits>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
+    step<kRows, kBits>(a + (word + 1) * kWord, x.lda, b + (word + 1) * kWordBytes,
                        kBits == 4 ? first : second, second);
   }
   if (word < words) {
-    const int64_t at = word * kPanelRows * 4;
-    step<kRows, kBits>(a + word * kWord, x.lda, left + at, right + at, sums[0], sums[kSplit - 1]);
+    step<kRows, kBits>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
   }
   const auto mask = static_cast<__mmask32>((uint64_t{1} << std::min(32, x.n - n)) - 1);
   for (int i = 0; i < kRows; ++i) {
@@ -96,13 +101,13 @@ void tile(const PanelArgs& x, int m, int n) {
     }
     int32_t* c = x.c + (m + i) * x.ldc + n;
     store<kBits>(c, static_cast<__mmask16>(mask), s0);
-    store<kBits>(c + kPanelRows, static_cast<__mmask16>(mask >> 16), s1);
+    store<kBits>(c + 16, static_cast<__mmask16>(mask >> 16), s1);
   }
 }
 
 template <int kBits>
 void matmul(const PanelArgs& x) {
-  for (int n = 0; n < x.n; n += 2 * kPanelRows) {
+  for (int n = 0; n < x.n; n += kPanelRows) {
     int m = 0;
     for (; m + 8 <= x.m; m += 8) tile<8, kBits>(x, m, n);
     if (x.m - m >= 4) tile<4, kBits>(x, m, n), m += 4;
