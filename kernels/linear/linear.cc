@@ -132,7 +132,7 @@ void columns(Operand x, int m, const LinearWeights& w, int n0, int16_t* y, Isa i
 
 // Few columns at a time for few rows would be more claiming than work.
 int64_t grain(const LinearWeights& w) {
-  const int64_t even = w.n / (int64_t{8} * max_threads());
+  const int64_t even = w.n / (int64_t{4} * max_threads());
   return std::max<int64_t>(kCols, even / kCols * kCols);
 }
 
