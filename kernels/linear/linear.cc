@@ -18,7 +18,7 @@ namespace qnpu {
 namespace {
 
 constexpr int kCols = kRequantCols;  // columns of a block
-constexpr int kRows = 64;            // rows of a block of accumulators
+constexpr int kRows = 256;           // rows of a block of accumulators
 constexpr int kPackedRows = 16;      // rows that a thread packs at once
 
 uint8_t* aligned(void* scratch) {
