@@ -21,8 +21,8 @@ bool has_avx512vnni() {
          __builtin_cpu_supports("avx512vnni");
 }
 
-// Linux keeps the tiles' eight kilobytes from a process until it asks for them. Threads that start
-// later may use them too.
+// Linux keeps the tiles' eight kilobytes from a process until it asks for them, once for all of its
+// threads. It refuses where CPU, virtual machine or kernel do not have them.
 bool request_tiles() {
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
