@@ -1,11 +1,12 @@
 // Speed of attention's parts and of the smaller operations at the shapes of SmolLM2-135M.
 //   ninja kernels_bench && OMP_NUM_THREADS=2 bench/kernels_bench
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
-#include <string>
 #include <vector>
 
 #include "base/law.h"
+#include "base/status.h"
 #include "bench/random.h"
 #include "bench/roofline.h"
 #include "kernels/attention/attention.h"
@@ -112,12 +113,15 @@ BENCHMARK_CAPTURE(elementwise, rmsnorm, [](I16 a, I16 b, I8, int64_t, int16_t* y
 }  // namespace
 }  // namespace qnpu
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  const auto giga = [](double x) { return std::to_string(x / 1e9); };
+  const auto giga = [](double x) { return fmt::format("{:.1f}", x / 1e9); };
   benchmark::AddCustomContext("isa", qnpu::isa_name(qnpu::best_isa()));
   benchmark::AddCustomContext("peak GOP/s", giga(qnpu::roofline().operations));
   benchmark::AddCustomContext("read GB/s", giga(qnpu::roofline().bytes));
   benchmark::RunSpecifiedBenchmarks();
+} catch (const qnpu::Error& error) {
+  fmt::print(stderr, "kernels_bench: error: {}\n", error.what());
+  return 1;
 }
