@@ -1,64 +1,19 @@
-// Speed of the kernels at the shapes of SmolLM2-135M. Operations are multiply-adds counted twice.
+// Speed of attention's parts and of the smaller operations at the shapes of SmolLM2-135M.
 //   ninja kernels_bench && OMP_NUM_THREADS=2 bench/kernels_bench
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
-#include <random>
 #include <vector>
 
 #include "base/law.h"
+#include "base/status.h"
+#include "bench/random.h"
+#include "bench/roofline.h"
 #include "kernels/attention/attention.h"
 #include "kernels/elementwise/elementwise.h"
-#include "kernels/linear/linear.h"
 
 namespace qnpu {
 namespace {
-
-template <typename T>
-std::vector<T> random_integers(size_t count) {
-  std::mt19937 engine(1);
-  std::vector<T> values(count);
-  for (T& v : values) v = static_cast<T>(engine());
-  return values;
-}
-
-void report_operations(benchmark::State& state, double multiply_adds) {
-  state.counters["op/s"] =
-      benchmark::Counter(2 * multiply_adds, benchmark::Counter::kIsIterationInvariantRate);
-}
-
-// Arguments: rows, outputs, inputs, weight bits.
-template <typename T>
-void linear(benchmark::State& state) {
-  const int m = state.range(0), n = state.range(1), k = state.range(2), bits = state.range(3);
-  const auto weight = random_integers<uint8_t>(int64_t{n} * k * bits / 8);
-  const auto x = random_integers<T>(int64_t{m} * k);
-  const Requant law = sizeof(T) == 1 ? make_requant8(1e-3) : make_requant16(1e-3);
-  const std::vector<int32_t> sums(n), mantissa(n, law.mantissa), shift(n, law.shift);
-  const LinearWeights w{n,           k, bits, weight.data(), sums.data(), nullptr, mantissa.data(),
-                        shift.data()};
-  std::vector<T> y(int64_t{m} * n);
-  std::vector<uint8_t> scratch(linear_scratch_bytes(m, n, k));
-  for (auto _ : state) {
-    if constexpr (sizeof(T) == 1) {
-      linear_s8(x.data(), m, w, y.data(), scratch.data(), best_isa());
-    } else {
-      linear_s16(x.data(), m, w, y.data(), scratch.data(), best_isa());
-    }
-  }
-  report_operations(state, double(m) * n * k);
-}
-
-void linear_shapes(benchmark::internal::Benchmark* b) {
-  b->UseRealTime()->ArgNames({"M", "N", "K", "bits"});
-  for (int m : {128, 1}) {
-    for (int bits : {4, 8}) {
-      b->Args({m, 1536, 576, bits})->Args({m, 576, 1536, bits})->Args({m, 576, 576, bits});
-    }
-  }
-  b->Args({1, 49152, 576, 8});
-}
-BENCHMARK(linear<int8_t>)->Apply(linear_shapes);
-BENCHMARK(linear<int16_t>)->Apply(linear_shapes);
 
 AttentionShape shape_of(const benchmark::State& state) {
   return {static_cast<int>(state.range(0)), static_cast<int>(state.range(1)), 2048, 9, 3, 64};
@@ -77,11 +32,10 @@ void scores(benchmark::State& state) {
   const auto keys = random_integers<int8_t>(2048 * 192);
   std::vector<int16_t> out(rows(s));
   std::vector<uint8_t> scratch(attention_scratch_bytes(s));
-  for (auto _ : state) {
+  measure(state, {pairs(s) * 64}, [&] {
     scores_s16s8_s16(q.data(), keys.data(), s, make_requant16(1e-4), out.data(), scratch.data(),
                      best_isa());
-  }
-  report_operations(state, pairs(s) * 64);
+  });
 }
 BENCHMARK(scores)->Apply(attention_shapes);
 
@@ -91,11 +45,10 @@ void context(benchmark::State& state) {
   const auto values = random_integers<int8_t>(2048 * 192);
   std::vector<int16_t> out(size_t(s.tokens) * 576);
   std::vector<uint8_t> scratch(attention_scratch_bytes(s));
-  for (auto _ : state) {
+  measure(state, {pairs(s) * 64}, [&] {
     context_u16s8_s16(p.data(), values.data(), s, make_requant16(1e-4), out.data(), scratch.data(),
                       best_isa());
-  }
-  report_operations(state, pairs(s) * 64);
+  });
 }
 BENCHMARK(context)->Apply(attention_shapes);
 
@@ -160,4 +113,15 @@ BENCHMARK_CAPTURE(elementwise, rmsnorm, [](I16 a, I16 b, I8, int64_t, int16_t* y
 }  // namespace
 }  // namespace qnpu
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) try {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  const auto giga = [](double x) { return fmt::format("{:.1f}", x / 1e9); };
+  benchmark::AddCustomContext("isa", qnpu::isa_name(qnpu::best_isa()));
+  benchmark::AddCustomContext("peak GOP/s", giga(qnpu::roofline().operations));
+  benchmark::AddCustomContext("read GB/s", giga(qnpu::roofline().bytes));
+  benchmark::RunSpecifiedBenchmarks();
+} catch (const qnpu::Error& error) {
+  fmt::print(stderr, "kernels_bench: error: {}\n", error.what());
+  return 1;
+}

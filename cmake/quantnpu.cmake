@@ -22,10 +22,11 @@ set(QNPU_ISA_avx2 -mavx2 -mfma)
 set(QNPU_ISA_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
   # g++ 12 warns about its own header's _mm512_undefined_epi32.
   -Wno-uninitialized -Wno-maybe-uninitialized)
+set(QNPU_ISA_amxint8 ${QNPU_ISA_avx512vnni} -mamx-tile -mamx-int8)
 
 function(qnpu_isa_flags)
   foreach(source ${ARGN})
-    foreach(isa avx2 avx512vnni)
+    foreach(isa avx2 avx512vnni amxint8)
       if(source MATCHES "_${isa}\\.cc$")
         set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${QNPU_ISA_${isa}}")
       endif()

@@ -18,5 +18,17 @@ TEST(IsaTest, EnvironmentDecides) {
   EXPECT_TRUE(isa_supported(best_isa()));
 }
 
+TEST(IsaTest, EveryNameIsKnown) {
+  for (Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmxInt8}) {
+    setenv("QNPU_ISA", isa_name(isa), 1);
+    if (isa_supported(isa)) {
+      EXPECT_EQ(best_isa(), isa);
+    } else {
+      EXPECT_THROW(best_isa(), Error);
+    }
+  }
+  unsetenv("QNPU_ISA");
+}
+
 }  // namespace
 }  // namespace qnpu

@@ -39,7 +39,7 @@ class Random {
 
 inline std::vector<Isa> fast_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmxInt8}) {
     if (isa_supported(isa)) isas.push_back(isa);
   }
   return isas;

@@ -133,7 +133,7 @@ INSTANTIATE_TEST_SUITE_P(Models, BatchTest,
                          ::testing::Combine(::testing::Values("llama", "qwen3"),
                                             ::testing::Values(0, 2),
                                             ::testing::Values(Isa::kReference, Isa::kAvx2,
-                                                              Isa::kAvx512Vnni)));
+                                                              Isa::kAvx512Vnni, Isa::kAmxInt8)));
 
 }  // namespace
 }  // namespace qnpu

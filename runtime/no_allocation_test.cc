@@ -92,7 +92,7 @@ TEST_P(NoAllocationTest, RunDoesNotAllocate) {
 
 INSTANTIATE_TEST_SUITE_P(Isas, NoAllocationTest,
                          ::testing::Combine(::testing::Values(Isa::kReference, Isa::kAvx2,
-                                                              Isa::kAvx512Vnni),
+                                                              Isa::kAvx512Vnni, Isa::kAmxInt8),
                                             ::testing::Values(1, 2)));
 
 TEST(NoAllocation, TheCounterCounts) {

@@ -71,7 +71,7 @@ TEST_P(SessionTest, FastEqualsReferenceAtEverySite) {
   Session reference = session(1, Isa::kReference);
   const SiteRows wanted = run_and_record(reference, tokens_, kTokens);
   EXPECT_GT(testing::count_numbers(wanted), 100000);
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmxInt8}) {
     if (!isa_supported(isa)) continue;
     Session fast = session(1, isa);
     expect_equal(wanted, run_and_record(fast, tokens_, kTokens));

@@ -125,7 +125,7 @@ void tile_scores(const Work& work, const Tile& tile, const TileScratch& scratch)
 void tile_softmax(const Work& work, const Tile& tile, const TileScratch& scratch) {
   const int64_t stride = padded_k(work.shape.context, 8);
   const int64_t end = padded_k(work.seen(tile, tile.rows - 1), 8);
-  const auto run = work.isa == Isa::kAvx512Vnni ? softmax_row_avx512vnni : softmax_row;
+  const auto run = work.isa >= Isa::kAvx512Vnni ? softmax_row_avx512vnni : softmax_row;
   for (int r = 0; r < tile.rows; ++r) {
     const int seen = work.seen(tile, r);
     uint8_t* high = scratch.planes + r * stride;

@@ -20,7 +20,7 @@ namespace qnpu {
 namespace {
 
 constexpr int kCols = kRequantCols;  // columns of a block: a panel
-constexpr int kRows = 64;            // rows of a block of accumulators
+constexpr int kRows = 256;           // rows of a block of accumulators
 constexpr int kPackedRows = 16;      // rows that a thread packs at once
 static_assert(kCols == kPanelRows);
 

@@ -71,7 +71,8 @@ template <typename T>
 void check_random_layer(uint64_t seed) {
   constexpr bool kWide = sizeof(T) == 2;
   Random random(seed);
-  const int m = static_cast<int>(random.one_in(5) ? random.between(60, 70) : random.between(1, 9));
+  const int m =
+      static_cast<int>(random.one_in(5) ? random.between(252, 262) : random.between(1, 30));
   const int n = static_cast<int>(random.between(1, 70));
   const int k = 2 * static_cast<int>(random.between(1, 140));
   const Layer layer = random_layer(random, n, k, random.one_in(2) ? 8 : 4, kWide);

@@ -12,5 +12,6 @@ void matmul_u8s8_s32_avx512vnni(const MatmulArgs& args);
 // Pays from some ten rows of A on.
 inline constexpr int kMinColumnsRows = 12;
 void matmul_columns_u8s8_s32_avx512vnni(const MatmulArgs& args);
+void matmul_u8s8_s32_amxint8(const MatmulArgs& args);
 
 }  // namespace qnpu

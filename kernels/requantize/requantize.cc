@@ -34,6 +34,7 @@ void set_requant16(RequantBlock& block, int n, const ColumnLaws& laws) {
 
 void requantize_row_s8(const int32_t* acc, int n, const RequantBlock& block, int8_t* y, Isa isa) {
   switch (isa) {
+    case Isa::kAmxInt8:
     case Isa::kAvx512Vnni:
       return requantize_row_s8_avx512vnni(acc, n, block, y);
     case Isa::kAvx2:
@@ -46,6 +47,7 @@ void requantize_row_s8(const int32_t* acc, int n, const RequantBlock& block, int
 void requantize_row_s16(const int32_t* high, const int32_t* low, int n, const RequantBlock& block,
                         int16_t* y, Isa isa) {
   switch (isa) {
+    case Isa::kAmxInt8:
     case Isa::kAvx512Vnni:
       return requantize_row_s16_avx512vnni(high, low, n, block, y);
     case Isa::kAvx2:
