@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "export/decoder_sites.h"
+#include "model/laws.h"
 
 namespace qnpu {
 namespace {
@@ -352,7 +353,9 @@ DecoderNames ort_genai_names() {
 
 DecoderModel make_decoder(const Artifact& artifact, const DecoderOptions& options,
                           WeightFile& weights) {
-  return DecoderWriter(artifact, options, weights).write();
+  DecoderModel model = DecoderWriter(artifact, options, weights).write();
+  check_laws(artifact);
+  return model;
 }
 
 }  // namespace qnpu

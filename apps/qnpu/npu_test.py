@@ -130,6 +130,10 @@ class BadInput(Case):
         self.refuse(self.folder / "a4", "export", SOURCE / "testdata/artifacts/v2-a4-llama", "--rows",
                     8, "--context", 32, words=["layers.0.self_attn.qkv_proj.in", "s4"])
 
+    def test_law_that_does_not_follow_from_the_scales(self):
+        self.refuse(self.folder / "law", "export", SOURCE / "testdata/artifacts/v2-prefix-qwen3",
+                    "--rows", 8, "--context", 32, words=["layers.0.self_attn.scores.out", "scales"])
+
     def test_unknown_soc(self):
         self.refuse(self.folder / "soc", "export", self.quantized("tiny-llama"), "--to", "qnn",
                     "--soc", "SM1", *GRAPH, words=["SM1", "SM8750"])
