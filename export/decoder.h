@@ -65,8 +65,8 @@ struct DecoderModel {
 // How the NPU stores a site's integers: unsigned, 128 or 32768 added. Error: a width it has not.
 Quantized stored_as(const Site& site);
 
-// Error if the artifact has no such context, a site whose width the NPU does not have, or a law that
-// the NPU would not make from its scales.
+// Error if the artifact has no such context, a site whose width the NPU does not have, or a law
+// that the NPU would not make from its scales.
 DecoderModel make_decoder(const Artifact& artifact, const DecoderOptions& options,
                           WeightFile& weights);
 
