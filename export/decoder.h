@@ -14,6 +14,10 @@
 //            zero point of the past ones
 //            logits u16 [1, N, V], or [1, 1, V] of the last row
 //
+// Of several parts (parts.h) each has the inputs and outputs of its own layers; token ids enter the
+// first one, logits leave the last one, and between two the residual stream, u16 [N, D], has the
+// name of its site.
+//
 // Keys and values of the prefix are constants in the graph, always visible, in front of the past.
 // This is the contract that Genie and onnxruntime-genai share; they differ in names only.
 #pragma once
@@ -23,6 +27,7 @@
 #include <vector>
 
 #include "export/onnx_graph.h"
+#include "export/parts.h"
 #include "model/artifact.h"
 
 namespace qnpu {
@@ -44,6 +49,7 @@ struct DecoderOptions {
   int rows = 128;      // N
   int context = 1024;  // C
   bool all_logits = false;
+  Part part;  // write_onnx writes all of them
   RopeInput rope = RopeInput::kCosSin;
   DecoderNames names = genie_names();
   Form form = Form::kQdq;

@@ -18,10 +18,16 @@
 
 namespace qnpu {
 
+// A compiled graph of the NPU, with the names of its inputs and outputs.
+struct NpuStage {
+  std::string file;
+  std::vector<std::string> inputs, outputs;
+};
+
 struct OrtGenaiSettings {
   int rows = 128;                                       // N of the prefill graph
   int context = 1024;                                   // C of the graphs (decoder.h)
-  std::string prefill, decode;                          // names of the NPU's graphs
+  std::vector<NpuStage> prefill, decode;                // the parts in order
   std::map<std::string, std::string> provider_options;  // of QNN; "backend_path" is the device's
   std::vector<int> end_tokens;
   int bos_token = -1;

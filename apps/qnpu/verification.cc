@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "apps/qnpu/compilation.h"
 #include "apps/qnpu/tool_process.h"
 #include "base/status.h"
 #include "eval/metrics.h"
@@ -110,6 +111,8 @@ json Verification::prepare(const fs::path& folder, const DecoderOptions& options
   const json made_from = {{"artifact", artifact_->manifest.at("checksum")},
                           {"context", options.context},
                           {"rows", options.rows},
+                          {"parts", options.part.count},
+                          {"program", exporter_checksum()},
                           {"compiled", compiles ? json(judge_.soc) : json()},
                           {"graphs", graphs}};
   const fs::path stamp = folder / "made_from.json";
@@ -121,11 +124,7 @@ json Verification::prepare(const fs::path& folder, const DecoderOptions& options
   fs::create_directories(folder);
   write_onnx(*artifact_, options, folder);
   json compiled;
-  if (compiles) {
-    std::vector<std::string> arguments = {folder.string(), "--soc", judge_.soc, "--graphs"};
-    arguments.insert(arguments.end(), graphs.begin(), graphs.end());
-    compiled = run_tool("npu/htp/compile.py", arguments, folder / "compile.log", progress_);
-  }
+  if (compiles) compiled = compile_graphs(folder, {judge_.soc, graphs}, progress_);
   write_json(stamp, {{"made_from", made_from}, {"compiled", compiled}});
   return compiled;
 }
@@ -185,8 +184,8 @@ std::vector<SiteComparison> Verification::compare_sites(std::vector<int32_t> tok
   const int count = static_cast<int>(tokens.size());
   emulate(folder, tokens, count);
   const json about = read_json(folder / "export.json");
-  const TracedSites theirs(graph, about.at("graphs").at("prefill"), about.at("names"),
-                           options.context, TensorFile::open(folder / "outputs.safetensors"));
+  const TracedSites theirs(graph, options.rows, about.at("names"), options.context,
+                           TensorFile::open(folder / "outputs.safetensors"));
   std::vector<SiteComparison> result(graph.nodes.size());
   Session session(artifact_, {.context = options.context, .max_rows = options.rows});
   for (const bool force : {false, true}) {

@@ -51,8 +51,8 @@ std::string disagreement(const std::vector<SiteComparison>& sites);
 
 class Verification {
  public:
-  // Graphs, their compiled form and logs are kept in `work` and made again only if the artifact or
-  // an option has changed.
+  // Graphs, their compiled form and logs are kept in `work` and made again only if the artifact,
+  // an option or this program has changed.
   Verification(std::shared_ptr<const Artifact> artifact, DecoderOptions options, Judge judge,
                std::filesystem::path work, Progress& progress);
 

@@ -5,6 +5,7 @@
 
 #include "apps/qnpu/bundle_check.h"
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/verification.h"
 #include "base/status.h"
@@ -17,8 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Options {
-  fs::path artifact;
+struct Options : ArtifactOptions {
   fs::path text;
   fs::path work;
   Judge judge;
@@ -27,7 +27,6 @@ struct Options {
   int decode = 16;
   int greedy = 20;
   bool sites = true;
-  bool json = false;
 };
 
 std::vector<int32_t> first_tokens(const Options& o) {
@@ -72,7 +71,7 @@ json to_json(const Options& o, const LogitsComparison& logits,
 void print_logits(const Options& o, const LogitsComparison& r) {
   if (!r.compiled.is_null()) {
     for (const auto& [name, graph] : r.compiled.at("graphs").items()) {
-      fmt::print("{:<8} {} operations on {}, 0 float tensors, compiled in {} s with {}\n", name,
+      fmt::print("{:<14} {} operations on {}, 0 float tensors, compiled in {} s with {}\n", name,
                  graph.at("operations").get<int>(), o.judge.soc, graph.at("seconds").get<double>(),
                  format_bytes(graph.at("peak_bytes").get<int64_t>()));
     }
@@ -139,6 +138,7 @@ void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifac
 void run(Options o) {
   if (o.work.empty()) o.work = fs::path(o.artifact.string() + ".verify");
   const auto artifact = load_artifact(o.artifact);
+  choose_parts(*artifact, o.graph.part);
   const std::vector<int32_t> tokens = first_tokens(o);
   if (o.judge.on == "genie" || o.judge.on == "ort-genai") return run_bundle(o, artifact, tokens);
   Progress progress;
@@ -161,7 +161,7 @@ void add_verify_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "verify", "Hold the integer runtime against the NPU's emulator, site by site");
-  command->add_option("artifact", o->artifact, "Folder that `qnpu quantize` wrote")->required();
+  add_artifact_options(*command, *o);
   command->add_option("--text", o->text, "UTF-8 text")->required();
   command->add_option("--on", o->judge.on, "Who else runs it")
       ->check(CLI::IsMember({"htp-emulator", "onnxruntime", "genie", "ort-genai"}))
@@ -176,12 +176,9 @@ void add_verify_command(CLI::App& app) {
   command->add_option("--greedy", o->greedy, "Tokens that genie or ort-genai write behind them")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--context", o->graph.context, "Positions of the cache")
-      ->capture_default_str();
-  command->add_option("--rows", o->graph.rows, "Tokens of a prefill")->capture_default_str();
+  add_graph_options(*command, o->graph);
   command->add_option("--work", o->work, "Folder of graphs and logs (default: ARTIFACT.verify)");
   command->add_flag("!--no-sites", o->sites, "Compare the logits only");
-  command->add_flag("--json", o->json, "Print one JSON object on standard output");
   command->callback([o] { run(*o); });
 }
 
