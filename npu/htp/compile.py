@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from part_order import sources_in_order
 from refusal import why_refused
 from report import Refused, progress, run_tool
 from session import check_version, open_session, read_dump, site_of, soc_named
@@ -32,29 +33,34 @@ def compile_graph(source: Path, target: Path, soc: str, config: dict[str, str]) 
             open_session(source, soc_named(soc), config, options)
         except Exception as error:  # ONNX Runtime's own types of exceptions have no common base
             reason = why_refused(source, soc_named(soc), str(error))
-            raise Refused(f"the compiler refuses {source.name} for {soc}{reason}") from error
+            raise Refused(f"the compiler refuses {source.stem} for {soc}{reason}") from error
         graph = read_dump(Path(folder))
     if graph.float_tensors:
         sites = sorted({site_of(x) for x in graph.float_tensors})
-        raise Refused(f"the compiler keeps float tensors of {source.name} for {soc}, at "
+        raise Refused(f"the compiler keeps float tensors of {source.stem} for {soc}, at "
                       f"{', '.join(sites[:5])}{' ...' if len(sites) > 5 else ''}")
     return {"operations": graph.operations, "tensors": graph.tensors, "float_tensors": 0,
             "seconds": round(time.time() - start, 1),
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
-def compile_part(folder: Path, parts: list[dict[str, Any]], soc: str,
-                 share: bool) -> dict[str, Any]:
+def compile_part(folder: Path, sources: dict[str, Path], soc: str, share: bool) -> dict[str, Any]:
     """The same part of several graphs, by name."""
     made = {}
-    for i, part in enumerate(parts):
+    for i, (name, source) in enumerate(sources.items()):
         config = {"ep.share_ep_contexts": "1"} if share else {}
-        if share and i + 1 == len(parts):
+        if share and i + 1 == len(sources):
             config["ep.stop_share_ep_contexts"] = "1"
-        target = folder / f"{part['name']}.{soc}.onnx"
-        made[part["name"]] = {"file": target.name,
-                              **compile_graph(folder / part["file"], target, soc, config)}
+        target = folder / f"{name}.{soc}.onnx"
+        made[name] = {"file": target.name, **compile_graph(source, target, soc, config)}
     return made
+
+
+def sources_by_part(folder: Path, graphs: list[dict[str, Any]], soc: str) -> list[dict[str, Path]]:
+    """For each part the file of each graph, by name."""
+    ordered = [zip((part["name"] for part in graph["parts"]),
+                   sources_in_order(folder, graph["parts"], soc_named(soc))) for graph in graphs]
+    return [dict(part) for part in zip(*ordered)]
 
 
 def main() -> dict[str, Any]:
@@ -69,12 +75,15 @@ def main() -> dict[str, Any]:
     for stale in o.export.glob(f"*.{o.soc}*"):
         stale.unlink()
     result: dict[str, Any] = {"soc": o.soc, **soc_named(o.soc)._asdict(), "graphs": {}}
-    groups = list(zip(*(about["graphs"][name]["parts"] for name in o.graphs)))
-    for i, parts in enumerate(groups):
-        step = f"compile {' and '.join(part['name'] for part in parts)} for {o.soc}"
-        progress(step, i, len(groups))
-        result["graphs"].update(compile_part(o.export, list(parts), o.soc, o.share))
-        progress(step, i + 1, len(groups))
+    parts = sources_by_part(o.export, [about["graphs"][name] for name in o.graphs], o.soc)
+    for i, sources in enumerate(parts):
+        step = f"compile {' and '.join(sources)} for {o.soc}"
+        progress(step, i, len(parts))
+        result["graphs"].update(compile_part(o.export, sources, o.soc, o.share))
+        progress(step, i + 1, len(parts))
+        if len(parts) > 1:
+            for copy in sources.values():
+                copy.unlink()
     result["binaries"] = {x.name: x.stat().st_size for x in o.export.glob(f"*.{o.soc}*.bin")}
     return result
 
