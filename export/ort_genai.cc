@@ -59,14 +59,19 @@ onnx::ModelProto inputs_graph(int visible) {
   return g.model();
 }
 
+// The runtime wants logits of every row and reads the last one: all get its values.
 onnx::ModelProto head_graph(const Artifact& artifact) {
   WeightFile none("unused");
   OnnxGraph g("head", none);
   const Site& site = artifact.graph.site(artifact.graph.nodes.back().out);
-  const Shape shape = {1, -1, site.cols};
-  const OnnxTensor stored = g.input("npu_logits", shape, stored_as(site));
-  g.rename(g.real(stored), "logits");
-  g.output("logits", shape, OnnxType::kF32);
+  const OnnxTensor last = g.input("npu_logits", {1, 1, site.cols}, stored_as(site));
+  const std::string positions = g.integer_input("npu_positions", {1, -1}, OnnxType::kS32);
+  // [1, s, 1]
+  const std::string shape =
+      g.op("Concat", "all", {g.op("Shape", "shape", {positions}), g.integers({1})},
+           {{"axis", int64_t{0}}});
+  g.rename(g.op("Expand", "logits", {g.real(last), shape}), "logits");
+  g.output("logits", {1, -1, site.cols}, OnnxType::kF32);
   return g.model();
 }
 
@@ -107,7 +112,7 @@ json pipeline(const OrtGenaiSettings& settings) {
                                          {"npu_mask", "npu_positions"}, true, true)}});
   add_npu_stages(stages, "prompt-processor", settings.prefill, true, settings);
   add_npu_stages(stages, "token-generator", settings.decode, false, settings);
-  json head = stage("head.onnx", json::array({"npu_logits"}), json::array({"logits"}), true, true);
+  json head = stage("head.onnx", {"npu_logits", "npu_positions"}, json::array({"logits"}), true, true);
   head["is_lm_head"] = true;
   stages.push_back({{"head", head}});
   return stages;

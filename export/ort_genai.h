@@ -2,7 +2,7 @@
 // small graphs that run on the CPU before and behind the NPU's.
 //
 //   inputs.onnx   input_ids, attention_mask [1, L] -> npu_mask u16 [1, s, L], npu_positions [1, s]
-//   head.onnx     npu_logits u16 -> logits, real
+//   head.onnx     npu_logits u16 of the last row -> logits, real
 //
 // The caches are windowed: new entries come in from the right and push old ones out to the left, so
 // a token's position is the number of visible columns before its own.

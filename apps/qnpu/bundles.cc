@@ -28,13 +28,12 @@ int leading_token(const fs::path& folder) {
   return tokens.empty() ? -1 : tokens.front();
 }
 
-// The graphs as runtimes want them: positions looked up in the graph, and logits of every row,
-// since a prompt may end in any.
+// The graphs as runtimes want them: positions looked up in the graph.
 json compile_for_runtime(const Artifact& artifact, BundleOptions options, const DecoderNames& names,
-                         const fs::path& folder, Progress& progress) {
+                         bool all_logits, const fs::path& folder, Progress& progress) {
   options.graph.names = names;
   options.graph.rope = RopeInput::kPositions;
-  options.graph.all_logits = true;
+  options.graph.all_logits = all_logits;
   return export_qnn(artifact, options, folder, progress);
 }
 
@@ -83,7 +82,8 @@ json export_qnn(const Artifact& artifact, const BundleOptions& options, const fs
 json export_genie(const Artifact& artifact, const BundleOptions& options, const fs::path& folder,
                   Progress& progress) {
   const std::string& soc = only_soc(options);
-  json result = compile_for_runtime(artifact, options, genie_names(), folder, progress);
+  // Rows are filled from the left: a prompt may end in any.
+  json result = compile_for_runtime(artifact, options, genie_names(), true, folder, progress);
   GenieSettings settings;
   for (const auto& [name, bytes] : result[soc].at("binaries").items()) {
     settings.binaries.push_back(name);
@@ -106,7 +106,8 @@ json export_genie(const Artifact& artifact, const BundleOptions& options, const 
 json export_ort_genai(const Artifact& artifact, const BundleOptions& options,
                       const fs::path& folder, Progress& progress) {
   const std::string& soc = only_soc(options);
-  json result = compile_for_runtime(artifact, options, ort_genai_names(), folder, progress);
+  // Windows are aligned to the right: a prompt ends in the last row.
+  json result = compile_for_runtime(artifact, options, ort_genai_names(), false, folder, progress);
   OrtGenaiSettings settings;
   settings.rows = options.graph.rows;
   settings.context = options.graph.context;
