@@ -3,17 +3,17 @@
 #include <fmt/format.h>
 
 #include "base/status.h"
-#include "export/decoder_inputs.h"
+#include "export/decoder_attention.h"
 #include "export/linear.h"
 #include "model/laws.h"
 
 namespace qnpu {
 namespace {
 
-class DecoderWriter : DecoderInputs {
+class DecoderWriter : DecoderAttention {
  public:
   DecoderWriter(const Artifact& artifact, const DecoderOptions& options, WeightFile& weights)
-      : DecoderInputs(artifact, options, weights) {}
+      : DecoderAttention(artifact, options, weights) {}
 
   DecoderModel write() {
     inputs();
@@ -150,58 +150,6 @@ class DecoderWriter : DecoderInputs {
     const std::string edge = out_.op("Mul", node.name, {out_.real(x), out_.real(gate)});
     store(node, edge, x.shape, layout(node.in[0]));
   }
-
-  // ---- attention ----
-
-  // New rows become outputs; the cache is prefix, past and new ones.
-  void append(const Node& node) {
-    const Site& site = g_.site(node.out);
-    const bool keys = site.role == Role::kKCache;
-    const int64_t kv = c_.num_kv_heads, hd = c_.head_dim;
-    const auto shape = [&](int64_t count) {
-      return keys ? Shape{kv, 1, hd, count} : Shape{kv, 1, count, hd};
-    };
-    const auto name = [&](const std::string& pattern) {
-      return fmt::format(fmt::runtime(pattern), node.layer);
-    };
-    const std::string new_name = name(keys ? o_.names.new_key : o_.names.new_value);
-    const OnnxTensor x = heads(node.in[0]);
-    const OnnxTensor added = rows_ == 1
-                                 ? out_.reshape(x, new_name, shape(1))
-                                 : out_.transpose(x, new_name, {2, 0, keys ? 3 : 1, keys ? 1 : 3});
-    out_.output(added);
-    std::vector<OnnxTensor> parts;
-    if (g_.prefix_length() > 0) parts.push_back(prefix(site, keys, shape(g_.prefix_length())));
-    parts.push_back(out_.input(name(keys ? o_.names.past_key : o_.names.past_value), shape(past_),
-                               stored_as(site)));
-    parts.push_back(added);
-    placed_[node.out] = {out_.concat(parts, site.name, keys ? 3 : 2), Layout::kGroups};
-  }
-
-  void scores(const Node& node) {
-    const OnnxTensor q = groups(node.in[0]);
-    product(node, q, at(node.in[1]), o_.context);
-  }
-
-  void product(const Node& node, const OnnxTensor& a, const OnnxTensor& b, int64_t cols) {
-    Shape shape = a.shape;
-    shape.back() = cols;
-    store(node, out_.op("MatMul", node.name, {out_.real(a), out_.real(b)}), shape, Layout::kGroups);
-  }
-
-  void masked(const Node& node) {
-    const OnnxTensor& x = at(node.in[0]);
-    const std::string edge = out_.op("Add", node.name, {out_.real(x), out_.real(mask())});
-    store(node, edge, x.shape, Layout::kGroups);
-  }
-
-  void softmax(const Node& node) {
-    const OnnxTensor& x = at(node.in[0]);
-    const std::string edge = out_.op("Softmax", node.name, {out_.real(x)}, {{"axis", int64_t{-1}}});
-    store(node, edge, x.shape, Layout::kGroups);
-  }
-
-  void context(const Node& node) { product(node, at(node.in[0]), at(node.in[1]), c_.head_dim); }
 
   // The residual stream, or logits [rows, V] -> [1, rows, V].
   void outputs() {

@@ -45,6 +45,10 @@ enum class RopeInput {
   kPositions,  // position ids, 0 for the first token behind the prefix; the tables are constants
 };
 
+// Scores that one operation computes at most. Measured, for a layer of 9 heads: 590 000 compile in
+// 0.25 s, 885 000 in 1.3 s, 1 200 000 in 2.8 s.
+constexpr int64_t kMostScores = 600'000;
+
 struct DecoderOptions {
   int rows = 128;      // N
   int context = 1024;  // C
@@ -53,6 +57,7 @@ struct DecoderOptions {
   RopeInput rope = RopeInput::kCosSin;
   DecoderNames names = genie_names();
   Form form = Form::kQdq;
+  int64_t most_scores = kMostScores;
   bool trace = false;  // every site is an output, under its own name
 };
 

@@ -51,11 +51,16 @@ void DecoderInputs::make_mask() {
     mask = out_.concat({owned(name, {1, rows_, p}, std::move(ones), kMaskQuantized), mask},
                        "attention_mask.all", 2);
   }
-  mask = out_.reshape(mask, "attention_mask.rows", {1, 1, rows_, o_.context});
+  mask_ = out_.reshape(mask, "attention_mask.rows", {1, 1, rows_, o_.context});
+}
+
+const OnnxTensor& DecoderInputs::grouped_mask() {
+  if (!grouped_mask_.name.empty()) return grouped_mask_;
   const auto groups = static_cast<size_t>(c_.num_heads / c_.num_kv_heads);
-  mask_ = groups == 1
-              ? mask
-              : out_.concat(std::vector<OnnxTensor>(groups, mask), "attention_mask.groups", 2);
+  grouped_mask_ =
+      groups == 1 ? mask_
+                  : out_.concat(std::vector<OnnxTensor>(groups, mask_), "attention_mask.groups", 2);
+  return grouped_mask_;
 }
 
 OnnxTensor DecoderInputs::rope_table(int site) {

@@ -15,7 +15,8 @@ class DecoderInputs : protected DecoderSites {
 
   void inputs();
   const std::string& ids() const { return ids_; }
-  const OnnxTensor& mask() const { return mask_; }  // [1, 1, heads per KV * N, C]
+  const OnnxTensor& mask() const { return mask_; }  // [1, 1, N, C]
+  const OnnxTensor& grouped_mask();                 // [1, 1, H / KV * N, C]
   // The table "rope.cos" or "rope.sin" for the new tokens: [1, N, 1, hd].
   OnnxTensor rope_table(int site);
   // Of a cache, stored [P, KV * hd].
@@ -25,10 +26,10 @@ class DecoderInputs : protected DecoderSites {
 
  private:
   void check_sizes() const;
-  void make_mask();  // [1, N, L] -> [1, 1, heads per KV * N, C]
+  void make_mask();  // [1, N, L] -> [1, 1, N, C]
 
   std::string ids_, positions_;
-  OnnxTensor mask_;
+  OnnxTensor mask_, grouped_mask_;
   std::map<int, OnnxTensor> tables_;  // cos and sin, by site
 };
 

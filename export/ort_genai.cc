@@ -112,7 +112,8 @@ json pipeline(const OrtGenaiSettings& settings) {
                                          {"npu_mask", "npu_positions"}, true, true)}});
   add_npu_stages(stages, "prompt-processor", settings.prefill, true, settings);
   add_npu_stages(stages, "token-generator", settings.decode, false, settings);
-  json head = stage("head.onnx", {"npu_logits", "npu_positions"}, json::array({"logits"}), true, true);
+  json head =
+      stage("head.onnx", {"npu_logits", "npu_positions"}, json::array({"logits"}), true, true);
   head["is_lm_head"] = true;
   stages.push_back({{"head", head}});
   return stages;

@@ -120,6 +120,17 @@ class Emulator(Case):
         for key in ("perplexity_npu", "kl_divergence", "logits", "sites"):
             self.assertEqual(parts[key], whole[key], key)
 
+    def test_attention_in_pieces_gives_the_same_integers(self):
+        whole = self.verify(self.quantized("tiny-llama"))
+        for most in (2 * 16 * 80, 2 * 8 * 80):  # a head at a time; half its rows
+            pieces = self.verify(self.quantized("tiny-llama"), "--most-scores", most)
+            for graph in ("prefill", "decode"):
+                grown = (pieces["compiled"]["graphs"][graph]["operations"] -
+                         whole["compiled"]["graphs"][graph]["operations"])
+                (self.assertGreater if graph == "prefill" else self.assertEqual)(grown, 0)
+            for key in ("perplexity_npu", "kl_divergence", "logits", "sites"):
+                self.assertEqual(pieces[key], whole[key], key)
+
     def test_parts_on_onnxruntime(self):
         whole, parts = (self.verify(self.quantized("tiny-qwen3"), "--on", "onnxruntime", "--split", n)
                         for n in (1, 2))

@@ -31,6 +31,11 @@ inline void add_graph_options(CLI::App& command, DecoderOptions& graph) {
   command.add_option("--context", graph.context, "Positions of the cache, the prefix included")
       ->capture_default_str();
   command
+      .add_option("--most-scores", graph.most_scores,
+                  "Scores of attention that one operation computes; more are cut into several")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
       .add_option("--split", graph.part.count,
                   "Parts into which the graphs are cut between layers (default: as few as the "
                   "limit of a binary allows)")

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "apps/qnpu/compilation.h"
@@ -66,6 +67,10 @@ struct LogitsSums {
   }
 };
 
+int32_t likeliest(std::span<const uint16_t> logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
 void write_tokens(const fs::path& path, const std::vector<int32_t>& tokens) {
   write_safetensors(path,
                     {{"tokens", "I32", {std::ssize(tokens)}, std::as_bytes(std::span(tokens))}});
@@ -112,6 +117,7 @@ json Verification::prepare(const fs::path& folder, const DecoderOptions& options
                           {"context", options.context},
                           {"rows", options.rows},
                           {"parts", options.part.count},
+                          {"most_scores", options.most_scores},
                           {"program", exporter_checksum()},
                           {"compiled", compiles ? json(judge_.soc) : json()},
                           {"graphs", graphs}};
@@ -139,7 +145,8 @@ json Verification::emulate(const fs::path& folder, const std::vector<int32_t>& t
                   folder / "emulate.log", progress_);
 }
 
-LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens, int prefill) {
+LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens, int prefill,
+                                              int greedy) {
   LogitsComparison result;
   const fs::path folder = work_ / "graphs";
   std::vector<std::string> graphs;
@@ -161,6 +168,10 @@ LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens
     for (size_t i = 0; i < most && begin + i + 1 < tokens.size(); ++i) {
       sums.add(rows.subspan(i * vocab, vocab), theirs.subspan((begin + i) * vocab, vocab),
                static_cast<float>(session.logits_scale()), tokens[begin + i + 1]);
+      if (begin + i + 1 + static_cast<size_t>(greedy) < tokens.size()) continue;
+      ++result.greedy;
+      result.greedy_equal +=
+          likeliest(theirs.subspan((begin + i) * vocab, vocab)) == tokens[begin + i + 1];
     }
     begin += most;
   }
