@@ -161,6 +161,22 @@ class Emulator(Case):
                       error)
         self.assertEqual(len(error.splitlines()), 1)
 
+    # Where the compiler's log names nothing, as in finalization, beginnings of the graph are tried.
+    def test_the_first_node_that_is_refused(self):
+        out = self.folder / "beginnings"
+        self.ask("export", self.quantized("tiny-qwen3"), *GRAPH, "--out", out)
+        search = ("import onnx, sys; sys.path.insert(0, sys.argv[2]); import refusal, session\n"
+                  "soc, tries = session.soc_named('SM8750'), []\n"
+                  "def compiles(model):\n"
+                  "  onnx.save(model, sys.argv[1] + '.first.onnx')\n"
+                  "  session.open_session(sys.argv[1] + '.first.onnx', soc)\n"
+                  "  return 'layers.1.mlp.up_proj' not in {n.name for n in model.graph.node}\n"
+                  "model = onnx.load(sys.argv[1], load_external_data=False)\n"
+                  "print(refusal.first_refused(model, compiles))")
+        found = subprocess.run([PYTHON, "-c", search, out / "prefill.onnx", SOURCE / "npu/htp"],
+                               check=True, capture_output=True, text=True, timeout=300)
+        self.assertEqual(found.stdout.splitlines()[-1], "layers.1.mlp.up_proj.out")
+
     def test_onnxruntime(self):
         result = self.verify(self.quantized("tiny-qwen3"), "--on", "onnxruntime")
         self.assertIsNone(result["float_tensors"])

@@ -6,11 +6,12 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
+from onnx import helper
 
 from session import Soc, open_session, site_of
 
@@ -64,12 +65,69 @@ def complaint_in(log: str, known: set[str]) -> tuple[str, str] | None:
     return None
 
 
+def first_nodes(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
+    """A graph of the first nodes; what they store and none of them reads is put out."""
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    graph = part.graph
+    del graph.node[count:]
+    outputs = {x.name for x in graph.output}
+    for i in reversed(range(count)):
+        read = {x for node in graph.node for x in node.input} | outputs
+        if graph.node[i].op_type == "DequantizeLinear" and graph.node[i].output[0] not in read:
+            del graph.node[i]
+    read = {x for node in graph.node for x in node.input}
+    types = {x.name: x.data_type for x in graph.initializer}
+    stored = {node.output[0]: types[node.input[2]] for node in graph.node
+              if node.op_type == "QuantizeLinear"}
+    kept = [x for x in graph.output if x.name in stored]
+    kept += [helper.make_tensor_value_info(name, kind, None) for name, kind in stored.items()
+             if name not in read | outputs]
+    inputs = [x for x in graph.input if x.name in read]
+    for values, wanted in ((graph.output, kept), (graph.input, inputs)):
+        del values[:]
+        values.extend(wanted)
+    return part
+
+
+def first_refused(model: onnx.ModelProto, compiles: Callable[[onnx.ModelProto], bool]) -> str:
+    """The stored tensor up to which the graph must go for the compiler to refuse it."""
+    ends = [i + 1 for i, node in enumerate(model.graph.node) if node.op_type == "QuantizeLinear"]
+    good, bad = -1, len(ends) - 1  # the whole graph is refused
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if compiles(first_nodes(model, ends[middle])):
+            good = middle
+        else:
+            bad = middle
+    return model.graph.node[ends[bad] - 1].output[0]
+
+
+def compiles_beside(source: Path, soc: Soc) -> Callable[[onnx.ModelProto], bool]:
+    """Weights lie beside the source."""
+    path = source.with_name(f"{source.stem}.first.onnx")
+
+    def compiles(model: onnx.ModelProto) -> bool:
+        try:
+            onnx.save(model, path)
+            open_session(path, soc)
+            return True
+        except Exception:  # as the whole
+            return False
+        finally:
+            path.unlink()
+
+    return compiles
+
+
 def why_refused(source: Path, soc: Soc, error: str) -> str:
-    """The end of a sentence: the site, if the log tells one, and the compiler's own words."""
-    graph = onnx.load(source, load_external_data=False).graph
-    known = {node.name for node in graph.node} | {x for node in graph.node for x in node.output}
+    """The end of a sentence: the site, and the compiler's own words. Where its log names no site, it
+    is searched for by compiling the graph's beginning."""
+    model = onnx.load(source, load_external_data=False)
+    nodes = model.graph.node
+    known = {node.name for node in nodes} | {x for node in nodes for x in node.output}
     found = complaint_in(verbose_log(source, soc), known)
-    last = error.strip().splitlines()[-1]
     if found is None:
-        return f": {last}"
+        message = error.strip().splitlines()[-1]
+        found = message, first_refused(model, compiles_beside(source, soc))
     return f" at '{site_of(found[1])}': {found[0]}"
