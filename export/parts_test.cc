@@ -34,8 +34,7 @@ TEST(Parts, EveryNodeIsInOneAndReadsOnlyTheResidualOfAnother) {
 TEST(Parts, AsFewAsTheLimitAllows) {
   const auto artifact = two_layers();
   const int64_t whole = part_bytes(*artifact, {0, 1});
-  const int64_t larger =
-      std::max(part_bytes(*artifact, {0, 2}), part_bytes(*artifact, {1, 2}));
+  const int64_t larger = std::max(part_bytes(*artifact, {0, 2}), part_bytes(*artifact, {1, 2}));
   EXPECT_LT(larger, whole);
   EXPECT_EQ(parts_needed(*artifact), 1);
   EXPECT_EQ(parts_needed(*artifact, whole), 1);
