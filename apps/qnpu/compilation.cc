@@ -25,7 +25,7 @@ nlohmann::json compile_graphs(const std::filesystem::path& folder, const Compila
 
 std::string exporter_checksum() {
   std::string content = read_file("/proc/self/exe");
-  for (const char* file : {kCompiler, "npu/htp/session.py"}) {
+  for (const char* file : {kCompiler, "npu/htp/part_order.py", "npu/htp/session.py"}) {
     content += read_file(find_shared(file));
   }
   return fmt::format("{:016x}", XXH3_64bits(content.data(), content.size()));
