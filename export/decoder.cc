@@ -3,26 +3,24 @@
 #include <fmt/format.h>
 
 #include "base/status.h"
-#include "export/decoder_sites.h"
+#include "export/decoder_attention.h"
+#include "export/linear.h"
+#include "model/laws.h"
 
 namespace qnpu {
 namespace {
 
-constexpr int kMaskZero = 65535;
-const Quantized kMaskQuantized = {OnnxType::kU16, 100.0f / 65535.0f, kMaskZero};
-
-class DecoderWriter : DecoderSites {
+class DecoderWriter : DecoderAttention {
  public:
   DecoderWriter(const Artifact& artifact, const DecoderOptions& options, WeightFile& weights)
-      : DecoderSites(artifact, options, weights),
-        past_(options.context - g_.prefix_length() - options.rows) {
-    check_sizes();
-  }
+      : DecoderAttention(artifact, options, weights) {}
 
   DecoderModel write() {
     inputs();
-    for (const Node& node : g_.nodes) add(node);
-    logits();
+    for (const Node& node : g_.nodes) {
+      if (is_in(o_.part, g_, node)) add(node);
+    }
+    outputs();
     DecoderModel result{out_.model(), {}, out_.encodings()};
     for (const auto& [site, placed] : placed_) {
       result.sites[g_.site(site).name] = {placed.tensor.name, placed.tensor.shape};
@@ -31,59 +29,6 @@ class DecoderWriter : DecoderSites {
   }
 
  private:
-  void check_sizes() const {
-    const int least = g_.prefix_length() + 2 * rows_;
-    if (rows_ < 1 || o_.context < least || o_.context > a_.positions) {
-      fail("a graph of {} tokens in a context of {}: this artifact allows contexts of {} to {}",
-           rows_, o_.context, least, a_.positions);
-    }
-  }
-
-  // ---- inputs ----
-
-  void inputs() {
-    ids_ = out_.integer_input("input_ids", {1, rows_}, OnnxType::kS32);
-    mask();
-    if (o_.rope == RopeInput::kPositions) {
-      positions_ = out_.integer_input(o_.names.positions, {1, rows_}, OnnxType::kS32);
-    }
-  }
-
-  // [1, N, L] -> [1, 1, heads per KV * N, C]
-  void mask() {
-    const int64_t visible = o_.context - g_.prefix_length();
-    OnnxTensor mask = out_.input(o_.names.mask, {1, rows_, visible}, kMaskQuantized);
-    if (g_.prefix_length() > 0) {
-      const int64_t p = g_.prefix_length();
-      std::vector<std::byte> ones(static_cast<size_t>(2 * rows_ * p), std::byte{0xff});
-      const std::string name = fmt::format("attention_mask.prefix.{}", rows_);
-      mask = out_.concat({owned(name, {1, rows_, p}, std::move(ones), kMaskQuantized), mask},
-                         "attention_mask.all", 2);
-    }
-    mask = out_.reshape(mask, "attention_mask.rows", {1, 1, rows_, o_.context});
-    const auto groups = static_cast<size_t>(c_.num_heads / c_.num_kv_heads);
-    mask_ = groups == 1
-                ? mask
-                : out_.concat(std::vector<OnnxTensor>(groups, mask), "attention_mask.groups", 2);
-  }
-
-  // The table "rope.cos" or "rope.sin" for the new tokens: [1, N, 1, hd].
-  OnnxTensor rope_table(int site) {
-    const auto found = tables_.find(site);
-    if (found != tables_.end()) return found->second;
-    const std::string name = g_.site(site).name;  // "rope.cos"
-    const int64_t half = c_.head_dim / 2;
-    OnnxTensor rows;
-    if (o_.rope == RopeInput::kCosSin) {
-      rows =
-          out_.input("position_ids_" + name.substr(5), {1, rows_, half}, stored_as(g_.site(site)));
-    } else {
-      rows = gather(table(site, g_.prefix_length()), positions_, name + ".rows");
-    }
-    rows = out_.reshape(rows, name + ".heads", {1, rows_, 1, half});
-    return tables_[site] = out_.concat({rows, rows}, name + ".both", 3);
-  }
-
   // ---- operations ----
 
   void add(const Node& node) {
@@ -121,7 +66,7 @@ class DecoderWriter : DecoderSites {
 
   void embedding(const Node& node) {
     const std::string& name = g_.site(node.out).name;
-    const OnnxTensor x = gather(table(node.weight), ids_, name + ".gathered");
+    const OnnxTensor x = gather(table(node.weight), ids(), name + ".gathered");
     place(node.out, out_.reshape(x, name, {rows_, g_.site(node.out).cols}), Layout::kRows);
   }
 
@@ -163,41 +108,8 @@ class DecoderWriter : DecoderSites {
 
   void linear(const Node& node) {
     const OnnxTensor x = rows(node.in[0]);
-    const Site& site = g_.site(node.weight);
-    const TensorView& view = a_.tensors.at(site.name);
-    const std::span<const float> scales = a_.tensors.at(site.name + ".scale").as<float>();
-    const Shape shape = {site.rows, site.cols};
-    const bool nibbles = site.qparams.dtype == DType::kS4;
-    std::vector<std::string> inputs = {
-        out_.real(x), out_.real_weight(site.name, nibbles ? OnnxType::kS4 : OnnxType::kS8, shape,
-                                       {view.data, view.bytes}, scales)};
-    if (node.bias) inputs.push_back(bias(node, x.quantized, scales));
-    const std::string edge = out_.op("Gemm", node.name, inputs, {{"transB", int64_t{1}}});
-    store(node, edge, {x.shape[0], site.rows}, Layout::kRows);
-  }
-
-  // Of a 16-bit linear the artifact has it divided by 256, as the compiler will divide it.
-  std::string bias(const Node& node, const Quantized& x, std::span<const float> weight_scales) {
-    const std::string name = node.name + ".bias";
-    const auto stored = a_.tensors.at(name).as<int32_t>();
-    const int32_t unit = x.type == OnnxType::kU16 ? 256 : 1;
-    if (!weights_.contains(name)) {
-      std::vector<int32_t> values;
-      std::vector<float> scales;
-      for (const int32_t b : stored) values.push_back(b * unit);
-      for (const float s : weight_scales) scales.push_back(x.scale * s);
-      weights_.add(name, to_bytes(values));
-      weights_.add(name + ".scale", to_bytes(scales));
-    }
-    const auto scales = weights_.view(name + ".scale");
-    return out_.real_weight(name, OnnxType::kS32, {std::ssize(stored)}, weights_.view(name),
-                            {reinterpret_cast<const float*>(scales.data()), stored.size()});
-  }
-
-  template <typename T>
-  static std::vector<std::byte> to_bytes(const std::vector<T>& values) {
-    const auto bytes = std::as_bytes(std::span(values));
-    return {bytes.begin(), bytes.end()};
+    store(node, write_linear(out_, weights_, a_, node, x), {x.shape[0], g_.site(node.weight).rows},
+          Layout::kRows);
   }
 
   // [a, b] -> [-b, a] in each head.
@@ -239,106 +151,19 @@ class DecoderWriter : DecoderSites {
     store(node, edge, x.shape, layout(node.in[0]));
   }
 
-  // ---- attention ----
-
-  // New rows become outputs; the cache is prefix, past and new ones.
-  void append(const Node& node) {
-    const Site& site = g_.site(node.out);
-    const bool keys = site.role == Role::kKCache;
-    const int64_t kv = c_.num_kv_heads, hd = c_.head_dim;
-    const auto shape = [&](int64_t count) {
-      return keys ? Shape{kv, 1, hd, count} : Shape{kv, 1, count, hd};
-    };
-    const auto name = [&](const std::string& pattern) {
-      return fmt::format(fmt::runtime(pattern), node.layer);
-    };
-    const std::string new_name = name(keys ? o_.names.new_key : o_.names.new_value);
-    const OnnxTensor x = heads(node.in[0]);
-    const OnnxTensor added = rows_ == 1
-                                 ? out_.reshape(x, new_name, shape(1))
-                                 : out_.transpose(x, new_name, {2, 0, keys ? 3 : 1, keys ? 1 : 3});
-    out_.output(added);
-    std::vector<OnnxTensor> parts;
-    if (g_.prefix_length() > 0) parts.push_back(prefix(site, keys, shape(g_.prefix_length())));
-    parts.push_back(out_.input(name(keys ? o_.names.past_key : o_.names.past_value), shape(past_),
-                               stored_as(site)));
-    parts.push_back(added);
-    placed_[node.out] = {out_.concat(parts, site.name, keys ? 3 : 2), Layout::kGroups};
-  }
-
-  // Stored [P, KV * hd].
-  OnnxTensor prefix(const Site& site, bool keys, const Shape& shape) {
-    const std::string name = site.name + ".prefix";
-    const auto stored = a_.tensors.at(name).as<int8_t>();
-    const int64_t p = g_.prefix_length(), kv = c_.num_kv_heads, hd = c_.head_dim;
-    std::vector<std::byte> data(stored.size());
-    for (int64_t t = 0; t < p; ++t) {
-      for (int64_t h = 0; h < kv; ++h) {
-        for (int64_t d = 0; d < hd; ++d) {
-          const int64_t to = keys ? (h * hd + d) * p + t : (h * p + t) * hd + d;
-          data[static_cast<size_t>(to)] =
-              static_cast<std::byte>(stored[static_cast<size_t>((t * kv + h) * hd + d)] + 128);
-        }
-      }
+  // The residual stream, or logits [rows, V] -> [1, rows, V].
+  void outputs() {
+    if (!o_.part.last()) {
+      const int site = residual_into({o_.part.index + 1, o_.part.count}, g_);
+      if (!o_.trace) out_.output(at(site));
+      return;
     }
-    return owned(name, shape, std::move(data), stored_as(site));
-  }
-
-  void scores(const Node& node) {
-    const OnnxTensor q = groups(node.in[0]);
-    product(node, q, at(node.in[1]), o_.context);
-  }
-
-  void product(const Node& node, const OnnxTensor& a, const OnnxTensor& b, int64_t cols) {
-    Shape shape = a.shape;
-    shape.back() = cols;
-    store(node, out_.op("MatMul", node.name, {out_.real(a), out_.real(b)}), shape, Layout::kGroups);
-  }
-
-  void masked(const Node& node) {
-    const OnnxTensor& x = at(node.in[0]);
-    const std::string edge = out_.op("Add", node.name, {out_.real(x), out_.real(mask_)});
-    store(node, edge, x.shape, Layout::kGroups);
-  }
-
-  void softmax(const Node& node) {
-    const OnnxTensor& x = at(node.in[0]);
-    const std::string edge = out_.op("Softmax", node.name, {out_.real(x)}, {{"axis", int64_t{-1}}});
-    store(node, edge, x.shape, Layout::kGroups);
-  }
-
-  void context(const Node& node) { product(node, at(node.in[0]), at(node.in[1]), c_.head_dim); }
-
-  // [rows, V] -> [1, rows, V]
-  void logits() {
     const OnnxTensor x = at(g_.nodes.back().out);
     out_.output(out_.reshape(x, o_.names.logits, {1, x.shape[0], x.shape[1]}));
   }
-
-  const int64_t past_;
-  std::string ids_, positions_;
-  OnnxTensor mask_;
-  std::map<int, OnnxTensor> tables_;  // cos and sin, by site
 };
 
 }  // namespace
-
-Quantized stored_as(const Site& site) {
-  const auto make = [&](OnnxType type, int half) {
-    return Quantized{type, site.qparams.scale[0], site.qparams.zero_point[0] + half};
-  };
-  switch (site.qparams.dtype) {
-    case DType::kS8:
-      return make(OnnxType::kU8, 128);
-    case DType::kS16:
-      return make(OnnxType::kU16, 32768);
-    case DType::kU16:
-      return make(OnnxType::kU16, 0);
-    default:
-      fail("site '{}' is stored in {}, which the NPU has not; quantize with 8 or 16 bits there",
-           site.name, dtype_name(site.qparams.dtype));
-  }
-}
 
 DecoderNames genie_names() {
   return {"attention_mask",   "position_ids",    "logits",           "past_key_{}_in",
@@ -352,7 +177,9 @@ DecoderNames ort_genai_names() {
 
 DecoderModel make_decoder(const Artifact& artifact, const DecoderOptions& options,
                           WeightFile& weights) {
-  return DecoderWriter(artifact, options, weights).write();
+  DecoderModel model = DecoderWriter(artifact, options, weights).write();
+  check_laws(artifact);
+  return model;
 }
 
 }  // namespace qnpu

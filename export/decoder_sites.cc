@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/status.h"
+
 namespace qnpu {
 namespace {
 
@@ -95,6 +97,23 @@ OnnxTensor DecoderSites::groups(int site) {
   OnnxTensor x = heads(site);
   if (rows_ > 1) x = out_.transpose(x, name + ".by_head", {0, 2, 1, 3});
   return out_.reshape(x, name + ".groups", shape);
+}
+
+Quantized stored_as(const Site& site) {
+  const auto make = [&](OnnxType type, int half) {
+    return Quantized{type, site.qparams.scale[0], site.qparams.zero_point[0] + half};
+  };
+  switch (site.qparams.dtype) {
+    case DType::kS8:
+      return make(OnnxType::kU8, 128);
+    case DType::kS16:
+      return make(OnnxType::kU16, 32768);
+    case DType::kU16:
+      return make(OnnxType::kU16, 0);
+    default:
+      fail("site '{}' is stored in {}, which the NPU has not; quantize with 8 or 16 bits there",
+           site.name, dtype_name(site.qparams.dtype));
+  }
 }
 
 }  // namespace qnpu

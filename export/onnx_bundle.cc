@@ -22,8 +22,8 @@ json values_to_json(const google::protobuf::RepeatedPtrField<onnx::ValueInfoProt
   return list;
 }
 
-json write_graph(const Artifact& artifact, const DecoderOptions& options, const std::string& name,
-                 WeightFile& weights, const std::filesystem::path& folder) {
+json write_part(const Artifact& artifact, const DecoderOptions& options, const std::string& name,
+                WeightFile& weights, const std::filesystem::path& folder) {
   const DecoderModel decoder = make_decoder(artifact, options, weights);
   const std::string file = name + ".onnx";
   write_model(decoder.model, folder / file);
@@ -31,12 +31,22 @@ json write_graph(const Artifact& artifact, const DecoderOptions& options, const 
   for (const auto& [site, place] : decoder.sites) {
     sites[site] = {{"tensor", place.tensor}, {"shape", place.shape}};
   }
-  return {{"file", file},
-          {"rows", options.rows},
+  return {{"name", name},
+          {"file", file},
           {"nodes", decoder.model.graph().node_size()},
           {"inputs", values_to_json(decoder.model.graph().input())},
           {"outputs", values_to_json(decoder.model.graph().output())},
           {"sites", sites}};
+}
+
+json write_graph(const Artifact& artifact, DecoderOptions options, const std::string& name,
+                 WeightFile& weights, const std::filesystem::path& folder) {
+  json parts = json::array();
+  for (int i = 0; i < options.part.count; ++i) {
+    options.part.index = i;
+    parts.push_back(write_part(artifact, options, part_name(name, options.part), weights, folder));
+  }
+  return {{"rows", options.rows}, {"parts", parts}};
 }
 
 // For whoever feeds cos and sin: the rows by position.
@@ -58,7 +68,7 @@ json write_onnx(const Artifact& artifact, const DecoderOptions& options,
   DecoderOptions decode = options;
   decode.rows = 1;
   json result = {{"format", "quantnpu-onnx"},
-                 {"version", 1},
+                 {"version", 2},
                  {"context", options.context},
                  {"prefix", artifact.graph.prefix_length()},
                  {"layers", config.num_layers},
@@ -85,13 +95,17 @@ void write_float_with_encodings(const Artifact& artifact, const DecoderOptions& 
   WeightFile weights("weights.bin");
   DecoderOptions mine = options;
   mine.form = Form::kFloat;
-  for (const std::string name : {"prefill", "decode"}) {
-    if (name == "decode") mine.rows = 1;
-    const DecoderModel decoder = make_decoder(artifact, mine, weights);
-    write_model(decoder.model, folder / (name + ".onnx"));
-    for (const char* version : {"0.6.1", "1.0.0", "2.0.0"}) {
-      write_json(folder / fmt::format("{}.{}.encodings", name, version),
-                 encodings_to_json(decoder.encodings, version));
+  for (const std::string graph : {"prefill", "decode"}) {
+    if (graph == "decode") mine.rows = 1;
+    for (int i = 0; i < mine.part.count; ++i) {
+      mine.part.index = i;
+      const std::string name = part_name(graph, mine.part);
+      const DecoderModel decoder = make_decoder(artifact, mine, weights);
+      write_model(decoder.model, folder / (name + ".onnx"));
+      for (const char* version : {"0.6.1", "1.0.0", "2.0.0"}) {
+        write_json(folder / fmt::format("{}.{}.encodings", name, version),
+                   encodings_to_json(decoder.encodings, version));
+      }
     }
   }
   weights.write(folder);

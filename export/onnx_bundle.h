@@ -1,7 +1,8 @@
 // `qnpu export --to onnx`: a prefill and a decode graph of an artifact in one folder, with one file
 // of weights, and what a program needs to know to feed them.
 //
-//   prefill.onnx, decode.onnx   static QDQ graphs (decoder.h)
+//   prefill.onnx, decode.onnx   static QDQ graphs (decoder.h); of several parts
+//                               prefill.part01.onnx ...
 //   weights.bin                 their large constants, shared
 //   rope.safetensors            cos and sin by position, for whoever feeds them
 //   export.json                 sizes, inputs and outputs, sites of both graphs

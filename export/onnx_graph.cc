@@ -20,39 +20,8 @@ std::span<const std::byte> bytes_of(const T& value) {
   return std::as_bytes(std::span(&value, 1));
 }
 
-template <typename T>
-std::span<const T> as(std::span<const std::byte> data) {
-  return {reinterpret_cast<const T*>(data.data()), data.size() / sizeof(T)};
-}
-
 Encoding encoding_of(const std::string& name, const Quantized& q) {
   return {name, q.type == OnnxType::kU8 ? 8 : 16, false, q.zero_point, {q.scale}};
-}
-
-template <typename T>
-std::vector<float> to_reals(std::span<const T> values, const Quantized& q) {
-  std::vector<float> reals;
-  reals.reserve(values.size());
-  for (const T x : values) reals.push_back(q.scale * static_cast<float>(x - q.zero_point));
-  return reals;
-}
-
-// Integers of equally long rows, each with a scale; nibbles have the first number in the low half.
-std::vector<float> rows_to_reals(OnnxType type, std::span<const std::byte> data,
-                                 std::span<const float> scales) {
-  const size_t count = type == OnnxType::kS4    ? 2 * data.size()
-                       : type == OnnxType::kS32 ? data.size() / 4
-                                                : data.size();
-  const auto integer = [&](size_t i) -> int32_t {
-    if (type == OnnxType::kS32) return as<int32_t>(data)[i];
-    if (type == OnnxType::kS8) return as<int8_t>(data)[i];
-    const int nibble = (std::to_integer<int>(data[i / 2]) >> (4 * (i % 2))) & 15;
-    return nibble < 8 ? nibble : nibble - 16;
-  };
-  std::vector<float> reals(count);
-  const size_t cols = count / scales.size();
-  for (size_t i = 0; i < count; ++i) reals[i] = scales[i / cols] * static_cast<float>(integer(i));
-  return reals;
 }
 
 void set_attribute(onnx::NodeProto& node, const Attribute& attribute) {
@@ -128,13 +97,19 @@ void OnnxGraph::output(const std::string& name, const Shape& shape, OnnxType typ
   set_type(*graph_.add_output(), name, shape, type);
 }
 
-std::string OnnxGraph::constant(const std::string& name, OnnxType type, const Shape& shape,
-                                std::span<const std::byte> data) {
-  if (has(name)) return name;
+onnx::TensorProto& OnnxGraph::initializer(const std::string& name, OnnxType type,
+                                          const Shape& shape) {
   onnx::TensorProto& tensor = *graph_.add_initializer();
   tensor.set_name(name);
   tensor.set_data_type(static_cast<int>(type));
   for (const int64_t size : shape) tensor.add_dims(size);
+  return tensor;
+}
+
+std::string OnnxGraph::constant(const std::string& name, OnnxType type, const Shape& shape,
+                                std::span<const std::byte> data) {
+  if (has(name)) return name;
+  onnx::TensorProto& tensor = initializer(name, type, shape);
   if (data.size() > kMostInGraph) {
     set_external(tensor, weights_.file_name(), weights_.add(name, data));
   } else {
@@ -176,28 +151,25 @@ void OnnxGraph::rename(const std::string& edge, const std::string& name) {
   if (last.output(0) == edge) last.set_output(0, name);
 }
 
+template <typename Make>
+std::string OnnxGraph::dequantized(const std::string& name, const Shape& shape, Make make) {
+  if (has(name)) return name;
+  const std::string real = name + ".real";  // the weight file's name
+  if (!weights_.contains(real)) {
+    const std::vector<float> values = make();
+    const auto bytes = std::as_bytes(std::span(values));
+    weights_.add(real, std::vector<std::byte>(bytes.begin(), bytes.end()));
+  }
+  set_external(initializer(name, OnnxType::kF32, shape), weights_.file_name(),
+               weights_.add(real, weights_.view(real)));
+  return name;
+}
+
 OnnxTensor OnnxGraph::table(const std::string& name, const Shape& shape,
                             std::span<const std::byte> data, const Quantized& q) {
   if (form_ == Form::kQdq) return {constant(name, q.type, shape, data), shape, q};
-  std::vector<float> values;
-  if (q.type == OnnxType::kU8) values = to_reals(as<uint8_t>(data), q);
-  if (q.type == OnnxType::kU16) values = to_reals(as<uint16_t>(data), q);
   if (!known_.contains(name)) encodings_.push_back(encoding_of(name, q));
-  return {dequantized(name, shape, std::move(values)), shape, q};
-}
-
-std::string OnnxGraph::dequantized(const std::string& name, const Shape& shape,
-                                   std::vector<float> values) {
-  const auto bytes = std::as_bytes(std::span(values));
-  const std::string real = name + ".real";  // the weight file's name
-  weights_.add(real, std::vector<std::byte>(bytes.begin(), bytes.end()));
-  if (has(name)) return name;
-  onnx::TensorProto& tensor = *graph_.add_initializer();
-  tensor.set_name(name);
-  tensor.set_data_type(static_cast<int>(OnnxType::kF32));
-  for (const int64_t size : shape) tensor.add_dims(size);
-  set_external(tensor, weights_.file_name(), weights_.add(real, weights_.view(real)));
-  return name;
+  return {dequantized(name, shape, [&] { return to_reals(data, q); }), shape, q};
 }
 
 std::string OnnxGraph::real(const OnnxTensor& tensor) {
@@ -216,7 +188,7 @@ std::string OnnxGraph::real_weight(const std::string& name, OnnxType type, const
       encodings_.push_back(
           {name, type == OnnxType::kS4 ? 4 : 8, true, 0, {scales.begin(), scales.end()}});
     }
-    return dequantized(name, shape, rows_to_reals(type, data, scales));
+    return dequantized(name, shape, [&] { return rows_to_reals(type, data, scales); });
   }
   const std::string edge = name + "/dequantize";
   if (has(edge)) return edge + "/real";
@@ -225,20 +197,39 @@ std::string OnnxGraph::real_weight(const std::string& name, OnnxType type, const
   const std::string scale =
       constant(name + ".scale", OnnxType::kF32, {rows}, std::as_bytes(scales));
   std::vector<std::string> inputs = {integers, scale};
-  if (type != OnnxType::kS32) inputs.push_back(zeros(type, rows));
+  if (type != OnnxType::kS32) inputs.push_back(zeros(type, {rows}));
   return op("DequantizeLinear", edge, inputs, {{"axis", int64_t{0}}});
 }
 
-std::string OnnxGraph::zeros(OnnxType type, int64_t count) {
-  const std::string name = fmt::format("zeros.{}.{}", static_cast<int>(type), count);
-  if (has(name)) return name;
-  onnx::TensorProto& tensor = *graph_.add_initializer();
-  tensor.set_name(name);
-  tensor.set_data_type(static_cast<int>(type));
-  tensor.add_dims(count);
-  tensor.set_raw_data(
-      std::string(static_cast<size_t>(type == OnnxType::kS4 ? (count + 1) / 2 : count), '\0'));
-  return name;
+std::string OnnxGraph::real_block_weight(const std::string& name, const Shape& shape,
+                                         std::span<const std::byte> nibbles,
+                                         std::span<const std::byte> multipliers, int64_t block,
+                                         std::span<const float> scales) {
+  const std::string edge = name + "/dequantize";
+  if (has(edge)) return edge + "/real";
+  const Shape blocks = {shape[0] / block, shape[1]};
+  const std::string channel =
+      constant(name + ".scale", OnnxType::kF32, {shape[1]}, std::as_bytes(scales));
+  const std::string multiplier =
+      constant(name + ".block_scale", OnnxType::kU8, blocks, multipliers);
+  const std::string scale =
+      op("DequantizeLinear", name + ".block_scale/dequantize",
+         {multiplier, channel, zeros(OnnxType::kU8, {shape[1]})}, {{"axis", int64_t{1}}});
+  return op("DequantizeLinear", edge,
+            {constant(name, OnnxType::kS4, shape, nibbles), scale, zeros(OnnxType::kS4, blocks)},
+            {{"axis", int64_t{0}}, {"block_size", block}});
+}
+
+std::string OnnxGraph::zeros(OnnxType type, const Shape& shape) {
+  const std::string name =
+      fmt::format("zeros.{}.{}", static_cast<int>(type), fmt::join(shape, "_"));
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  const int64_t bytes = type == OnnxType::kS4 ? (count + 1) / 2 : count;
+  if (!weights_.contains(name)) {
+    weights_.add(name, std::vector<std::byte>(static_cast<size_t>(bytes)));
+  }
+  return constant(name, type, shape, weights_.view(name));
 }
 
 OnnxTensor OnnxGraph::stored(const std::string& edge, const std::string& name, const Shape& shape,

@@ -17,30 +17,12 @@
 #include <vector>
 
 #include "export/encodings.h"
+#include "export/stored.h"
 #include "export/weight_file.h"
 
 namespace qnpu {
 
-enum class OnnxType {
-  kF32 = 1,
-  kU8 = 2,
-  kS8 = 3,
-  kU16 = 4,
-  kS32 = 6,
-  kS64 = 7,
-  kBool = 9,
-  kS4 = 22
-};
-
 using Shape = std::vector<int64_t>;  // -1: not known before the graph runs (never for the NPU)
-
-// Storage of real numbers in integers: real = scale * (q - zero_point).
-struct Quantized {
-  OnnxType type = OnnxType::kU8;
-  float scale = 0.0f;
-  int32_t zero_point = 0;
-  bool operator==(const Quantized&) const = default;
-};
 
 // An integer tensor of the graph.
 struct OnnxTensor {
@@ -91,6 +73,12 @@ class OnnxGraph {
   // The same of a constant with a scale for each row of its first axis, zero points 0.
   std::string real_weight(const std::string& name, OnnxType type, const Shape& shape,
                           std::span<const std::byte> data, std::span<const float> scales);
+  // Of int4 [K, N] where `block` inputs of an output share a scale: a uint8 multiplier [K / block,
+  // N] of the output's.
+  std::string real_block_weight(const std::string& name, const Shape& shape,
+                                std::span<const std::byte> nibbles,
+                                std::span<const std::byte> multipliers, int64_t block,
+                                std::span<const float> scales);
   // QuantizeLinear: the tensor that the NPU stores under `name`.
   OnnxTensor stored(const std::string& edge, const std::string& name, const Shape& shape,
                     const Quantized& quantized);
@@ -106,11 +94,14 @@ class OnnxGraph {
   const onnx::ModelProto& model() const { return model_; }
 
  private:
-  std::string dequantized(const std::string& name, const Shape& shape, std::vector<float> values);
+  // A real constant; `make` its values, which the weight file asks for once.
+  template <typename Make>
+  std::string dequantized(const std::string& name, const Shape& shape, Make make);
+  onnx::TensorProto& initializer(const std::string& name, OnnxType type, const Shape& shape);
   OnnxTensor named(const std::string& edge, const std::string& name, const Shape& shape,
                    const Quantized& quantized);
   std::string zero_point(OnnxType type, int32_t value);
-  std::string zeros(OnnxType type, int64_t count);
+  std::string zeros(OnnxType type, const Shape& shape);
   bool has(const std::string& name) { return !known_.insert(name).second; }
 
   onnx::ModelProto model_;

@@ -59,14 +59,19 @@ onnx::ModelProto inputs_graph(int visible) {
   return g.model();
 }
 
+// The runtime wants logits of every row and reads the last one: all get its values.
 onnx::ModelProto head_graph(const Artifact& artifact) {
   WeightFile none("unused");
   OnnxGraph g("head", none);
   const Site& site = artifact.graph.site(artifact.graph.nodes.back().out);
-  const Shape shape = {1, -1, site.cols};
-  const OnnxTensor stored = g.input("npu_logits", shape, stored_as(site));
-  g.rename(g.real(stored), "logits");
-  g.output("logits", shape, OnnxType::kF32);
+  const OnnxTensor last = g.input("npu_logits", {1, 1, site.cols}, stored_as(site));
+  const std::string positions = g.integer_input("npu_positions", {1, -1}, OnnxType::kS32);
+  // [1, s, 1]
+  const std::string shape =
+      g.op("Concat", "all", {g.op("Shape", "shape", {positions}), g.integers({1})},
+           {{"axis", int64_t{0}}});
+  g.rename(g.op("Expand", "logits", {g.real(last), shape}), "logits");
+  g.output("logits", {1, -1, site.cols}, OnnxType::kF32);
   return g.model();
 }
 
@@ -90,29 +95,28 @@ json npu_session(const OrtGenaiSettings& settings) {
   return options;
 }
 
-// The NPU's two stages, and the CPU's around them.
-json pipeline(const Artifact& artifact, const OrtGenaiSettings& settings) {
-  const DecoderNames names = ort_genai_names();
-  json inputs = {"input_ids", "npu_mask", "npu_positions"}, outputs = {"npu_logits"};
-  for (int layer = 0; layer < artifact.graph.config.num_layers; ++layer) {
-    for (const std::string& name : {names.past_key, names.past_value}) {
-      inputs.push_back(fmt::format(fmt::runtime(name), layer));
-    }
-    for (const std::string& name : {names.new_key, names.new_value}) {
-      outputs.push_back(fmt::format(fmt::runtime(name), layer));
-    }
+// The NPU's stages for prompts or for single tokens, one for each part.
+void add_npu_stages(json& stages, const std::string& name, const std::vector<NpuStage>& parts,
+                    bool on_prompt, const OrtGenaiSettings& settings) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    json made = stage(parts[i].file, parts[i].inputs, parts[i].outputs, on_prompt, !on_prompt);
+    made["session_options"] = npu_session(settings);
+    stages.push_back({{parts.size() == 1 ? name : fmt::format("{}-{}", name, i + 1), made}});
   }
-  json before = stage("inputs.onnx", {"input_ids", "attention_mask"}, {"npu_mask", "npu_positions"},
-                      true, true);
-  json prefill = stage(settings.prefill, inputs, outputs, true, false);
-  json decode = stage(settings.decode, inputs, outputs, false, true);
-  prefill["session_options"] = decode["session_options"] = npu_session(settings);
-  json head = stage("head.onnx", json::array({"npu_logits"}), json::array({"logits"}), true, true);
+}
+
+// Those, and the CPU's around them.
+json pipeline(const OrtGenaiSettings& settings) {
+  json stages = json::array();
+  stages.push_back({{"embeddings", stage("inputs.onnx", {"input_ids", "attention_mask"},
+                                         {"npu_mask", "npu_positions"}, true, true)}});
+  add_npu_stages(stages, "prompt-processor", settings.prefill, true, settings);
+  add_npu_stages(stages, "token-generator", settings.decode, false, settings);
+  json head =
+      stage("head.onnx", {"npu_logits", "npu_positions"}, json::array({"logits"}), true, true);
   head["is_lm_head"] = true;
-  return {{{"embeddings", before}},
-          {{"prompt-processor", prefill}},
-          {{"token-generator", decode}},
-          {{"head", head}}};
+  stages.push_back({{"head", head}});
+  return stages;
 }
 
 }  // namespace
@@ -142,7 +146,7 @@ json ort_genai_config(const Artifact& artifact, const OrtGenaiSettings& settings
                          {{"logits", "logits"},
                           {"present_key_names", percent(names.new_key)},
                           {"present_value_names", percent(names.new_value)}}},
-                        {"pipeline", pipeline(artifact, settings)}};
+                        {"pipeline", pipeline(settings)}};
   json end = settings.end_tokens;
   if (settings.end_tokens.empty()) end = -1;
   return {{"model",

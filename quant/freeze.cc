@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "model/artifact.h"
+#include "model/laws.h"
 #include "quant/block_weights.h"
 #include "quant/freeze_laws.h"
 #include "quant/freeze_linear.h"

@@ -17,7 +17,4 @@ void snap_sums(Graph& graph);
 // the node if its scales do not fit together.
 void set_laws(Graph& graph);
 
-// Scale of a site that has one scale. Error naming it if it has none yet.
-double scale_of(const Graph& graph, int site);
-
 }  // namespace qnpu

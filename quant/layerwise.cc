@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "base/status.h"
+#include "model/laws.h"
 #include "quant/fake_quant.h"
-#include "quant/freeze_laws.h"
 #include "quant/freeze_linear.h"
 #include "quant/gptq.h"
 #include "quant/matmul.h"

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "io/files.h"
 #include "io/tokenizer.h"
+#include "io/tokenizer_files.h"
 #include "quant/calibrate.h"
 #include "quant/check_recipe.h"
 #include "quant/estimate.h"
@@ -30,10 +31,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Without generation_config.json the end tokens are in config.json.
-constexpr const char* kTokenizerFiles[] = {"tokenizer.json",         "tokenizer_config.json",
-                                           "generation_config.json", "config.json",
-                                           "chat_template.jinja",    "special_tokens_map.json"};
 constexpr char kSampledText[] = "calibration.txt";
 
 // Ranges need less text than rounding does, and looking at every value costs more than computing
@@ -215,12 +212,6 @@ void write_report(const Run& run, const fs::path& folder, const Graph& graph,
   write_json(folder / "report.json", report);
 }
 
-void copy_tokenizer(const Run& run, const fs::path& folder) {
-  for (const char* name : kTokenizerFiles) {
-    if (fs::exists(run.o.model / name)) write_file(folder / name, read_file(run.o.model / name));
-  }
-}
-
 // What may be wrong with recipe and text shows before the long work begins. All workers come to
 // the same model and ranges; those but the first have no `folder`, and stop there.
 void make_artifact(Run& run, const fs::path& folder) {
@@ -254,7 +245,7 @@ void make_artifact(Run& run, const fs::path& folder) {
   if (run.recipe.tune) learn_section(run, "tune", *run.recipe.tune, model, teacher, graph);
   if (!run.o.workers.first()) return;
   write_report(run, folder, graph, stats, freeze_into(run, folder, model, graph));
-  copy_tokenizer(run, folder);
+  copy_tokenizer(run.o.model, folder);
 }
 
 }  // namespace

@@ -13,9 +13,9 @@
 #include "io/test_folder.h"
 #include "io/tokenizer.h"
 #include "model/artifact.h"
+#include "model/laws.h"
 #include "quant/calibrate.h"
 #include "quant/choose_widths.h"
-#include "quant/freeze_laws.h"
 #include "quant/sample_text.h"
 #include "quant/test_models.h"
 

@@ -1,6 +1,6 @@
 #include "apps/qnpu/bundles.h"
 
-#include "apps/qnpu/tool_process.h"
+#include "apps/qnpu/compilation.h"
 #include "base/status.h"
 #include "export/genie.h"
 #include "export/onnx_bundle.h"
@@ -8,19 +8,13 @@
 #include "io/chat_template.h"
 #include "io/files.h"
 #include "io/tokenizer.h"
+#include "io/tokenizer_files.h"
 
 namespace qnpu {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-json compile(const BundleOptions& options, const std::string& soc, const fs::path& folder,
-             Progress& progress) {
-  std::vector<std::string> arguments = {folder.string(), "--soc", soc};
-  if (options.share) arguments.push_back("--share");
-  return run_tool("npu/htp/compile.py", arguments, folder / ("compile." + soc + ".log"), progress);
-}
 
 const std::string& only_soc(const BundleOptions& options) {
   if (options.socs.size() != 1) fail("a bundle is for one SoC; give one with --soc");
@@ -34,28 +28,21 @@ int leading_token(const fs::path& folder) {
   return tokens.empty() ? -1 : tokens.front();
 }
 
-void copy_tokenizer(const Artifact& artifact, const fs::path& folder) {
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                           "chat_template.jinja"}) {
-    const fs::path from = artifact.folder / name;
-    if (fs::exists(from)) write_file(folder / name, read_file(from));
-  }
-}
-
-// The graphs as runtimes want them: positions looked up in the graph, and logits of every row,
-// since a prompt may end in any.
+// The graphs as runtimes want them: positions looked up in the graph.
 json compile_for_runtime(const Artifact& artifact, BundleOptions options, const DecoderNames& names,
-                         const fs::path& folder, Progress& progress) {
+                         bool all_logits, const fs::path& folder, Progress& progress) {
   options.graph.names = names;
   options.graph.rope = RopeInput::kPositions;
-  options.graph.all_logits = true;
+  options.graph.all_logits = all_logits;
   return export_qnn(artifact, options, folder, progress);
 }
 
-// What only the compiler read.
-void remove_sources(const fs::path& folder) {
-  for (const char* name :
-       {"prefill.onnx", "decode.onnx", "weights.bin", "rope.safetensors", "export.json"}) {
+// What only the compiler read, and its logs.
+void remove_sources(const json& about, const fs::path& folder) {
+  for (const auto& [name, graph] : about.at("graphs").items()) {
+    for (const json& part : graph.at("parts")) fs::remove(folder / part.at("file"));
+  }
+  for (const char* name : {"weights.bin", "rope.safetensors", "export.json"}) {
     fs::remove(folder / name);
   }
   std::vector<fs::path> logs;
@@ -65,6 +52,21 @@ void remove_sources(const fs::path& folder) {
   for (const fs::path& log : logs) fs::remove(log);
 }
 
+// The parts of a graph, compiled.
+std::vector<NpuStage> stages_of(const json& graph, const json& compiled) {
+  const auto names = [](const json& values) {
+    std::vector<std::string> found;
+    for (const json& value : values) found.push_back(value.at("name"));
+    return found;
+  };
+  std::vector<NpuStage> stages;
+  for (const json& part : graph.at("parts")) {
+    const json& made = compiled.at("graphs").at(part.at("name").get<std::string>());
+    stages.push_back({made.at("file"), names(part.at("inputs")), names(part.at("outputs"))});
+  }
+  return stages;
+}
+
 }  // namespace
 
 json export_qnn(const Artifact& artifact, const BundleOptions& options, const fs::path& folder,
@@ -72,7 +74,7 @@ json export_qnn(const Artifact& artifact, const BundleOptions& options, const fs
   write_onnx(artifact, options.graph, folder);
   json result = json::object();
   for (const std::string& soc : options.socs) {
-    result[soc] = compile(options, soc, folder, progress);
+    result[soc] = compile_graphs(folder, {.soc = soc, .share = options.share}, progress);
   }
   return result;
 }
@@ -80,7 +82,8 @@ json export_qnn(const Artifact& artifact, const BundleOptions& options, const fs
 json export_genie(const Artifact& artifact, const BundleOptions& options, const fs::path& folder,
                   Progress& progress) {
   const std::string& soc = only_soc(options);
-  json result = compile_for_runtime(artifact, options, genie_names(), folder, progress);
+  // Rows are filled from the left: a prompt may end in any.
+  json result = compile_for_runtime(artifact, options, genie_names(), true, folder, progress);
   GenieSettings settings;
   for (const auto& [name, bytes] : result[soc].at("binaries").items()) {
     settings.binaries.push_back(name);
@@ -92,10 +95,10 @@ json export_genie(const Artifact& artifact, const BundleOptions& options, const 
   write_json(folder / "htp_backend_ext_config.json",
              genie_backend_config(result[soc].at("soc_model").get<int>(),
                                   result[soc].at("htp_arch").get<std::string>()));
-  copy_tokenizer(artifact, folder);
-  remove_sources(folder);
-  for (const char* name : {"prefill", "decode"}) {
-    fs::remove(folder / (std::string(name) + "." + soc + ".onnx"));
+  copy_tokenizer(artifact.folder, folder);
+  remove_sources(read_json(folder / "export.json"), folder);
+  for (const auto& [name, graph] : result[soc].at("graphs").items()) {
+    fs::remove(folder / graph.at("file"));  // Genie reads the binaries themselves
   }
   return result;
 }
@@ -103,12 +106,14 @@ json export_genie(const Artifact& artifact, const BundleOptions& options, const 
 json export_ort_genai(const Artifact& artifact, const BundleOptions& options,
                       const fs::path& folder, Progress& progress) {
   const std::string& soc = only_soc(options);
-  json result = compile_for_runtime(artifact, options, ort_genai_names(), folder, progress);
+  // Windows are aligned to the right: a prompt ends in the last row.
+  json result = compile_for_runtime(artifact, options, ort_genai_names(), false, folder, progress);
   OrtGenaiSettings settings;
   settings.rows = options.graph.rows;
   settings.context = options.graph.context;
-  settings.prefill = "prefill." + soc + ".onnx";
-  settings.decode = "decode." + soc + ".onnx";
+  const json about = read_json(folder / "export.json");
+  settings.prefill = stages_of(about.at("graphs").at("prefill"), result[soc]);
+  settings.decode = stages_of(about.at("graphs").at("decode"), result[soc]);
   settings.provider_options = {
       {"backend_path", "libQnnHtp.so"},
       {"htp_arch", result[soc].at("htp_arch").get<std::string>().substr(1)},
@@ -118,8 +123,8 @@ json export_ort_genai(const Artifact& artifact, const BundleOptions& options,
   settings.bos_token = leading_token(artifact.folder);
   write_json(folder / "genai_config.json", ort_genai_config(artifact, settings));
   write_ort_genai_stages(artifact, options.graph.context, folder);
-  copy_tokenizer(artifact, folder);
-  remove_sources(folder);
+  copy_tokenizer(artifact.folder, folder);
+  remove_sources(about, folder);
   return result;
 }
 

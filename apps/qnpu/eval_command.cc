@@ -8,6 +8,7 @@
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/evaluation.h"
 #include "apps/qnpu/learning.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/task_evaluation.h"
 #include "base/status.h"
@@ -253,7 +254,7 @@ void add_eval_command(CLI::App& app) {
                     "Artifacts in the float simulator, not by the integer runtime");
   command->add_option("--threads", options->threads, "Default: all cores")
       ->check(CLI::PositiveNumber);
-  command->add_flag("--json", options->json, "Print one JSON object on standard output");
+  add_json_flag(*command, options->json);
   command->callback([options] { run(*options); });
 }
 

@@ -4,6 +4,7 @@
 
 #include "apps/qnpu/bundles.h"
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "export/onnx_bundle.h"
 #include "io/files.h"
@@ -15,13 +16,11 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Options {
-  fs::path artifact;
+struct Options : ArtifactOptions {
   fs::path out;
   std::string to = "onnx";
   std::string logits = "last";
   std::string rope = "inputs";
-  bool json = false;
   BundleOptions bundle;
 };
 
@@ -38,18 +37,20 @@ json write(const Options& o, const Artifact& artifact, const fs::path& folder, P
 
 void print_onnx(const json& result) {
   for (const auto& [name, graph] : result.at("graphs").items()) {
-    fmt::print("{:<14} {} nodes, {} rows\n", graph.at("file").get<std::string>(),
-               graph.at("nodes").get<int>(), graph.at("rows").get<int>());
+    for (const json& part : graph.at("parts")) {
+      fmt::print("{:<19} {} nodes, {} rows\n", part.at("file").get<std::string>(),
+                 part.at("nodes").get<int>(), graph.at("rows").get<int>());
+    }
   }
-  fmt::print("{:<14} {}\n", "weights.bin", format_bytes(result.at("weight_bytes").get<int64_t>()));
+  fmt::print("{:<19} {}\n", "weights.bin", format_bytes(result.at("weight_bytes").get<int64_t>()));
 }
 
 void print_compiled(const json& result) {
-  fmt::print("{:<8} {:<8} {:>10} {:>8} {:>14} {:>9} {:>10}\n", "SoC", "graph", "operations",
+  fmt::print("{:<8} {:<14} {:>10} {:>8} {:>14} {:>9} {:>10}\n", "SoC", "graph", "operations",
              "on NPU", "float tensors", "seconds", "memory");
   for (const auto& [soc, compiled] : result.items()) {
     for (const auto& [name, graph] : compiled.at("graphs").items()) {
-      fmt::print("{:<8} {:<8} {:>10} {:>8} {:>14} {:>9.1f} {:>10}\n", soc, name,
+      fmt::print("{:<8} {:<14} {:>10} {:>8} {:>14} {:>9.1f} {:>10}\n", soc, name,
                  graph.at("operations").get<int>(), "all", graph.at("float_tensors").get<int>(),
                  graph.at("seconds").get<double>(),
                  format_bytes(graph.at("peak_bytes").get<int64_t>()));
@@ -65,6 +66,7 @@ void run(Options o) {
   o.bundle.graph.rope = o.rope == "tables" ? RopeInput::kPositions : RopeInput::kCosSin;
   if (o.bundle.socs.empty()) o.bundle.socs = {"SM8750"};
   const auto artifact = load_artifact(o.artifact);
+  choose_parts(*artifact, o.bundle.graph.part);
   StagedFolder out(o.out);
   json result;
   {
@@ -84,7 +86,7 @@ void add_export_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   DecoderOptions& graph = o->bundle.graph;
   CLI::App* command = app.add_subcommand("export", "Write an artifact for an NPU");
-  command->add_option("artifact", o->artifact, "Folder that `qnpu quantize` wrote")->required();
+  add_artifact_options(*command, *o);
   command->add_option("--out", o->out, "Folder to write")->required();
   command
       ->add_option(
@@ -95,11 +97,7 @@ void add_export_command(CLI::App& app) {
   command->add_option("--soc", o->bundle.socs, "To compile for, with commas")
       ->delimiter(',')
       ->default_str("SM8750");
-  command->add_option("--rows", graph.rows, "Tokens that the prefill graph takes")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--context", graph.context, "Positions of the cache, the prefix included")
-      ->capture_default_str();
+  add_graph_options(*command, graph);
   command->add_option("--logits", o->logits, "Of a prefill's last row, or of all")
       ->check(CLI::IsMember({"last", "all"}))
       ->capture_default_str();
@@ -109,7 +107,6 @@ void add_export_command(CLI::App& app) {
   command->add_flag("!--separate", o->bundle.share,
                     "A binary for each graph, which the emulator can load; weights are in both");
   command->add_flag("--trace", graph.trace, "Every site is an output, to look inside");
-  command->add_flag("--json", o->json, "Print one JSON object");
   command->callback([o] { run(*o); });
 }
 

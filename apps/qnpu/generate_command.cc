@@ -5,6 +5,7 @@
 
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/interrupt.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/token_stream.h"
 #include "base/status.h"
@@ -16,13 +17,11 @@
 namespace qnpu {
 namespace {
 
-struct Options {
-  std::filesystem::path artifact;
+struct Options : ArtifactOptions {
   std::string prompt;
   std::string prompt_file;
   std::string system;
   bool chat = false;
-  bool json = false;
   int tokens = 64;
   int context = 0;
   int threads = 0;
@@ -133,7 +132,7 @@ void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
 void add_generate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with an artifact");
   const auto options = std::make_shared<Options>();
-  command->add_option("artifact", options->artifact, "Artifact folder")->required();
+  add_artifact_options(*command, *options);
   CLI::Option* prompt =
       command->add_option("--prompt", options->prompt, "Text to continue, or question with --chat");
   CLI::Option* file =
@@ -159,7 +158,6 @@ void add_generate_command(CLI::App& app) {
                    "same (0: none)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_flag("--json", options->json, "Print one JSON object on standard output");
   command->callback([options, prompt, file] {
     if (!*prompt && !*file) throw CLI::RequiredError("--prompt or --prompt-file");
     run(*options);

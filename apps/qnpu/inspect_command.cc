@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/progress.h"
 #include "apps/qnpu/site_table.h"
@@ -164,7 +165,7 @@ void add_inspect_command(CLI::App& app) {
   model->needs(recipe)->excludes(artifact);
   recipe->needs(model);
   command->add_option("--sites", options->sites, "Only sites that match, e.g. 'layers.0.*.weight'");
-  command->add_flag("--json", options->json, "Print one JSON object on standard output");
+  add_json_flag(*command, options->json);
   command->callback([options, command, artifact, model] {
     if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");
     run(*options);

@@ -4,6 +4,7 @@
 
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/learning.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "base/status.h"
 #include "model/budget.h"
@@ -102,7 +103,7 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--device", arguments.device, "Where the float model computes")
       ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
-  command->add_flag("--json", options->json, "Print one JSON object on standard output");
+  add_json_flag(*command, options->json);
   command->callback([options] { run(*options); });
 }
 

@@ -115,13 +115,9 @@ double SiteDifference::equal_share() const {
   return values == 0 ? 1.0 : static_cast<double>(equal) / static_cast<double>(values);
 }
 
-TracedSites::TracedSites(const Graph& graph, const nlohmann::json& graph_about,
-                         const nlohmann::json& names, int context, TensorFile outputs)
-    : graph_(graph),
-      names_(names),
-      rows_(graph_about.at("rows").get<int>()),
-      context_(context),
-      outputs_(std::move(outputs)) {}
+TracedSites::TracedSites(const Graph& graph, int rows, const nlohmann::json& names, int context,
+                         TensorFile outputs)
+    : graph_(graph), names_(names), rows_(rows), context_(context), outputs_(std::move(outputs)) {}
 
 bool TracedSites::has(int site) const {
   const Site& s = graph_.site(site);

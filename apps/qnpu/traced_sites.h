@@ -27,9 +27,9 @@ struct SiteDifference {
 // tokens, no more of them than the graph has rows.
 class TracedSites {
  public:
-  // `graph_about` is the graph's entry in export.json, `names` its "names".
-  TracedSites(const Graph& graph, const nlohmann::json& graph_about, const nlohmann::json& names,
-              int context, TensorFile outputs);
+  // `names` is that of export.json.
+  TracedSites(const Graph& graph, int rows, const nlohmann::json& names, int context,
+              TensorFile outputs);
 
   bool has(int site) const;
   // Compares; with `force`, ours become theirs. The session's position must have been the start.

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
+#include "apps/qnpu/compilation.h"
 #include "apps/qnpu/tool_process.h"
 #include "base/status.h"
 #include "eval/metrics.h"
@@ -65,6 +67,10 @@ struct LogitsSums {
   }
 };
 
+int32_t likeliest(std::span<const uint16_t> logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
 void write_tokens(const fs::path& path, const std::vector<int32_t>& tokens) {
   write_safetensors(path,
                     {{"tokens", "I32", {std::ssize(tokens)}, std::as_bytes(std::span(tokens))}});
@@ -110,6 +116,9 @@ json Verification::prepare(const fs::path& folder, const DecoderOptions& options
   const json made_from = {{"artifact", artifact_->manifest.at("checksum")},
                           {"context", options.context},
                           {"rows", options.rows},
+                          {"parts", options.part.count},
+                          {"most_scores", options.most_scores},
+                          {"program", exporter_checksum()},
                           {"compiled", compiles ? json(judge_.soc) : json()},
                           {"graphs", graphs}};
   const fs::path stamp = folder / "made_from.json";
@@ -121,11 +130,7 @@ json Verification::prepare(const fs::path& folder, const DecoderOptions& options
   fs::create_directories(folder);
   write_onnx(*artifact_, options, folder);
   json compiled;
-  if (compiles) {
-    std::vector<std::string> arguments = {folder.string(), "--soc", judge_.soc, "--graphs"};
-    arguments.insert(arguments.end(), graphs.begin(), graphs.end());
-    compiled = run_tool("npu/htp/compile.py", arguments, folder / "compile.log", progress_);
-  }
+  if (compiles) compiled = compile_graphs(folder, {judge_.soc, graphs}, progress_);
   write_json(stamp, {{"made_from", made_from}, {"compiled", compiled}});
   return compiled;
 }
@@ -140,7 +145,8 @@ json Verification::emulate(const fs::path& folder, const std::vector<int32_t>& t
                   folder / "emulate.log", progress_);
 }
 
-LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens, int prefill) {
+LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens, int prefill,
+                                              int greedy) {
   LogitsComparison result;
   const fs::path folder = work_ / "graphs";
   std::vector<std::string> graphs;
@@ -162,6 +168,10 @@ LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens
     for (size_t i = 0; i < most && begin + i + 1 < tokens.size(); ++i) {
       sums.add(rows.subspan(i * vocab, vocab), theirs.subspan((begin + i) * vocab, vocab),
                static_cast<float>(session.logits_scale()), tokens[begin + i + 1]);
+      if (begin + i + 1 + static_cast<size_t>(greedy) < tokens.size()) continue;
+      ++result.greedy;
+      result.greedy_equal +=
+          likeliest(theirs.subspan((begin + i) * vocab, vocab)) == tokens[begin + i + 1];
     }
     begin += most;
   }
@@ -185,8 +195,8 @@ std::vector<SiteComparison> Verification::compare_sites(std::vector<int32_t> tok
   const int count = static_cast<int>(tokens.size());
   emulate(folder, tokens, count);
   const json about = read_json(folder / "export.json");
-  const TracedSites theirs(graph, about.at("graphs").at("prefill"), about.at("names"),
-                           options.context, TensorFile::open(folder / "outputs.safetensors"));
+  const TracedSites theirs(graph, options.rows, about.at("names"), options.context,
+                           TensorFile::open(folder / "outputs.safetensors"));
   std::vector<SiteComparison> result(graph.nodes.size());
   Session session(artifact_, {.context = options.context, .max_rows = options.rows});
   for (const bool force : {false, true}) {

@@ -27,6 +27,8 @@ struct LogitsComparison {
   double kl_divergence = 0;    // KL(ours || theirs), nats per token
   double token_agreement = 0;  // share of tokens with the same likeliest successor
   SiteDifference logits;
+  // Of the tokens that we wrote greedily, how many the other one would have written there too.
+  int64_t greedy = 0, greedy_equal = 0;
   double seconds = 0, their_seconds = 0;
   nlohmann::json compiled;  // what the compiler says; null on the CPU
 };
@@ -51,13 +53,14 @@ std::string disagreement(const std::vector<SiteComparison>& sites);
 
 class Verification {
  public:
-  // Graphs, their compiled form and logs are kept in `work` and made again only if the artifact or
-  // an option has changed.
+  // Graphs, their compiled form and logs are kept in `work` and made again only if the artifact,
+  // an option or this program has changed.
   Verification(std::shared_ptr<const Artifact> artifact, DecoderOptions options, Judge judge,
                std::filesystem::path work, Progress& progress);
 
-  // The first `prefill` tokens in pieces of the prefill graph, the rest one by one.
-  LogitsComparison compare_logits(const std::vector<int32_t>& tokens, int prefill);
+  // The first `prefill` tokens in pieces of the prefill graph, the rest one by one. The last
+  // `greedy` tokens are those that we wrote ourselves.
+  LogitsComparison compare_logits(const std::vector<int32_t>& tokens, int prefill, int greedy);
   // Node by node on at most as many tokens as the graph has rows; in order of execution.
   std::vector<SiteComparison> compare_sites(std::vector<int32_t> tokens);
 

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/qnpu/bundle_check.h"
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/verification.h"
 #include "base/status.h"
 #include "io/files.h"
 #include "model/tokens.h"
+#include "runtime/generate.h"
 
 namespace qnpu {
 namespace {
@@ -17,17 +20,15 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Options {
-  fs::path artifact;
+struct Options : ArtifactOptions {
   fs::path text;
   fs::path work;
   Judge judge;
   DecoderOptions graph;
   int tokens = 512;
   int decode = 16;
-  int greedy = 20;
+  std::optional<int> greedy;
   bool sites = true;
-  bool json = false;
 };
 
 std::vector<int32_t> first_tokens(const Options& o) {
@@ -52,6 +53,8 @@ json to_json(const Options& o, const LogitsComparison& logits,
                  {"perplexity_npu", logits.their_perplexity},
                  {"kl_divergence", logits.kl_divergence},
                  {"token_agreement", logits.token_agreement},
+                 {"greedy", logits.greedy},
+                 {"greedy_equal", logits.greedy_equal},
                  {"logits", to_json(logits.logits)},
                  {"seconds", logits.seconds},
                  {"seconds_npu", logits.their_seconds},
@@ -72,16 +75,19 @@ json to_json(const Options& o, const LogitsComparison& logits,
 void print_logits(const Options& o, const LogitsComparison& r) {
   if (!r.compiled.is_null()) {
     for (const auto& [name, graph] : r.compiled.at("graphs").items()) {
-      fmt::print("{:<8} {} operations on {}, 0 float tensors, compiled in {} s with {}\n", name,
+      fmt::print("{:<14} {} operations on {}, 0 float tensors, compiled in {} s with {}\n", name,
                  graph.at("operations").get<int>(), o.judge.soc, graph.at("seconds").get<double>(),
                  format_bytes(graph.at("peak_bytes").get<int64_t>()));
     }
   }
-  fmt::print("tokens             {}, the last {} one by one\n", o.tokens, o.decode);
+  fmt::print("tokens             {}, the last {} one by one\n", r.tokens + 1, o.decode);
   fmt::print("perplexity         {:.4f} here, {:.4f} on {} ({:+.3f} %)\n", r.perplexity,
              r.their_perplexity, o.judge.on, 100 * (r.their_perplexity / r.perplexity - 1));
   fmt::print("KL divergence      {:.6f}\n", r.kl_divergence);
   fmt::print("same next token    {:.2f} %\n", 100 * r.token_agreement);
+  if (r.greedy > 0) {
+    fmt::print("same greedy token  {} of {}\n", r.greedy_equal, r.greedy);
+  }
   fmt::print("logits             {:.2f} % equal, largest difference {} steps\n",
              100 * r.logits.equal_share(), r.logits.largest);
   fmt::print("time               {:.2f} s here, {:.1f} s there: {:.0f} times as fast\n", r.seconds,
@@ -114,12 +120,24 @@ void check_law(const Options& o, const std::vector<SiteComparison>& sites) {
   if (!sentence.empty()) fail("{}", sentence);
 }
 
+// Writes behind `tokens` what we find likeliest; returns how many.
+int append_greedy(const Options& o, const std::shared_ptr<const Artifact>& artifact,
+                  std::vector<int32_t>& tokens) {
+  const int count = o.greedy.value_or(0);
+  if (count == 0) return 0;
+  Session session(artifact, {.context = o.graph.context, .max_rows = o.graph.rows});
+  const auto written =
+      generate(session, tokens, {.sampling = {.temperature = 0}, .max_tokens = count}).tokens;
+  tokens.insert(tokens.end(), written.begin(), written.end());
+  return static_cast<int>(written.size());
+}
+
 // A runtime's own loop around its bundle: greedy tokens behind a prompt.
 void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifact,
                 const std::vector<int32_t>& prompt) {
   Progress progress;
   const GreedyComparison r = compare_greedy(artifact, o.judge.on, {o.graph, {o.judge.soc}}, prompt,
-                                            o.greedy, o.work, progress);
+                                            o.greedy.value_or(20), o.work, progress);
   if (o.json) {
     print_json({{"on", o.judge.on},
                 {"tokens", r.ours},
@@ -139,11 +157,14 @@ void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifac
 void run(Options o) {
   if (o.work.empty()) o.work = fs::path(o.artifact.string() + ".verify");
   const auto artifact = load_artifact(o.artifact);
-  const std::vector<int32_t> tokens = first_tokens(o);
+  choose_parts(*artifact, o.graph.part);
+  std::vector<int32_t> tokens = first_tokens(o);
   if (o.judge.on == "genie" || o.judge.on == "ort-genai") return run_bundle(o, artifact, tokens);
   Progress progress;
   Verification verification(artifact, o.graph, o.judge, o.work, progress);
-  const LogitsComparison logits = verification.compare_logits(tokens, o.tokens - o.decode);
+  const int greedy = append_greedy(o, artifact, tokens);
+  const LogitsComparison logits =
+      verification.compare_logits(tokens, static_cast<int>(tokens.size()) - o.decode, greedy);
   std::vector<SiteComparison> sites;
   if (o.sites) sites = verification.compare_sites(tokens);
   if (o.json) {
@@ -161,7 +182,7 @@ void add_verify_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "verify", "Hold the integer runtime against the NPU's emulator, site by site");
-  command->add_option("artifact", o->artifact, "Folder that `qnpu quantize` wrote")->required();
+  add_artifact_options(*command, *o);
   command->add_option("--text", o->text, "UTF-8 text")->required();
   command->add_option("--on", o->judge.on, "Who else runs it")
       ->check(CLI::IsMember({"htp-emulator", "onnxruntime", "genie", "ort-genai"}))
@@ -173,15 +194,15 @@ void add_verify_command(CLI::App& app) {
   command->add_option("--decode", o->decode, "How many of them one by one, at the end")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--greedy", o->greedy, "Tokens that genie or ort-genai write behind them")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--context", o->graph.context, "Positions of the cache")
-      ->capture_default_str();
-  command->add_option("--rows", o->graph.rows, "Tokens of a prefill")->capture_default_str();
+  command
+      ->add_option(
+          "--greedy", o->greedy,
+          "Tokens written greedily behind them: by both, on genie and ort-genai (20); else "
+          "by us, and judged one by one (none)")
+      ->check(CLI::Range(1, 4096));
+  add_graph_options(*command, o->graph);
   command->add_option("--work", o->work, "Folder of graphs and logs (default: ARTIFACT.verify)");
   command->add_flag("!--no-sites", o->sites, "Compare the logits only");
-  command->add_flag("--json", o->json, "Print one JSON object on standard output");
   command->callback([o] { run(*o); });
 }
 

@@ -2,8 +2,9 @@
 
 usage: compile.py EXPORT --soc SOC [--share] [--graphs NAME...]
 
-Writes GRAPH.SOC.onnx (EPContext) and the binaries into EXPORT. With --share all graphs lie in one
-binary and share their weights; the emulator cannot load such a binary, phones can.
+Writes NAME.SOC.onnx (EPContext) for each part of each graph, and the binaries, into EXPORT. With
+--share all graphs of a part lie in one binary and share their weights; the emulator cannot load such
+a binary, phones can.
 """
 
 from __future__ import annotations
@@ -16,13 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from part_order import sources_in_order
+from refusal import why_refused
 from report import Refused, progress, run_tool
-from session import check_version, open_session, read_dump, soc_named
-
-
-def site_of(tensor: str) -> str:
-    """The exporter names tensors and nodes by sites, with a suffix behind a slash."""
-    return tensor.split("/")[0]
+from session import check_version, open_session, read_dump, site_of, soc_named
 
 
 def compile_graph(source: Path, target: Path, soc: str, config: dict[str, str]) -> dict[str, Any]:
@@ -34,16 +32,35 @@ def compile_graph(source: Path, target: Path, soc: str, config: dict[str, str]) 
         try:
             open_session(source, soc_named(soc), config, options)
         except Exception as error:  # ONNX Runtime's own types of exceptions have no common base
-            lines = str(error).strip().splitlines()
-            raise Refused(f"the compiler refuses {source.name} for {soc}: {lines[-1]}") from error
+            reason = why_refused(source, soc_named(soc), str(error))
+            raise Refused(f"the compiler refuses {source.stem} for {soc}{reason}") from error
         graph = read_dump(Path(folder))
     if graph.float_tensors:
         sites = sorted({site_of(x) for x in graph.float_tensors})
-        raise Refused(f"the compiler keeps float tensors of {source.name} for {soc}, at "
+        raise Refused(f"the compiler keeps float tensors of {source.stem} for {soc}, at "
                       f"{', '.join(sites[:5])}{' ...' if len(sites) > 5 else ''}")
     return {"operations": graph.operations, "tensors": graph.tensors, "float_tensors": 0,
             "seconds": round(time.time() - start, 1),
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def compile_part(folder: Path, sources: dict[str, Path], soc: str, share: bool) -> dict[str, Any]:
+    """The same part of several graphs, by name."""
+    made = {}
+    for i, (name, source) in enumerate(sources.items()):
+        config = {"ep.share_ep_contexts": "1"} if share else {}
+        if share and i + 1 == len(sources):
+            config["ep.stop_share_ep_contexts"] = "1"
+        target = folder / f"{name}.{soc}.onnx"
+        made[name] = {"file": target.name, **compile_graph(source, target, soc, config)}
+    return made
+
+
+def sources_by_part(folder: Path, graphs: list[dict[str, Any]], soc: str) -> list[dict[str, Path]]:
+    """For each part the file of each graph, by name."""
+    ordered = [zip((part["name"] for part in graph["parts"]),
+                   sources_in_order(folder, graph["parts"], soc_named(soc))) for graph in graphs]
+    return [dict(part) for part in zip(*ordered)]
 
 
 def main() -> dict[str, Any]:
@@ -58,17 +75,15 @@ def main() -> dict[str, Any]:
     for stale in o.export.glob(f"*.{o.soc}*"):
         stale.unlink()
     result: dict[str, Any] = {"soc": o.soc, **soc_named(o.soc)._asdict(), "graphs": {}}
-    for i, name in enumerate(o.graphs):
-        progress(f"compile {name} for {o.soc}", i, len(o.graphs))
-        last = i + 1 == len(o.graphs)
-        config = {"ep.share_ep_contexts": "1"} if o.share else {}
-        if o.share and last:
-            config["ep.stop_share_ep_contexts"] = "1"
-        source = o.export / about["graphs"][name]["file"]
-        target = o.export / f"{source.stem}.{o.soc}.onnx"
-        result["graphs"][name] = {"file": target.name,
-                                  **compile_graph(source, target, o.soc, config)}
-        progress(f"compile {name} for {o.soc}", i + 1, len(o.graphs))
+    parts = sources_by_part(o.export, [about["graphs"][name] for name in o.graphs], o.soc)
+    for i, sources in enumerate(parts):
+        step = f"compile {' and '.join(sources)} for {o.soc}"
+        progress(step, i, len(parts))
+        result["graphs"].update(compile_part(o.export, sources, o.soc, o.share))
+        progress(step, i + 1, len(parts))
+        if len(parts) > 1:
+            for copy in sources.values():
+                copy.unlink()
     result["binaries"] = {x.name: x.stat().st_size for x in o.export.glob(f"*.{o.soc}*.bin")}
     return result
 

@@ -35,8 +35,9 @@ class Export:
         stored = {k: (v.astype(np.int32) + 32768).astype(np.uint16) for k, v in tables.items()}
         return cls(folder, about, stored)
 
-    def path(self, graph: str) -> Path:
-        return self.folder / self.about["graphs"][graph]["file"]
+    def parts(self, graph: str) -> list[dict[str, Any]]:
+        """In order; what one puts out the next ones may take."""
+        return self.about["graphs"][graph]["parts"]
 
     def rows(self, graph: str) -> int:
         return self.about["graphs"][graph]["rows"]
@@ -83,9 +84,9 @@ class Cache:
 class Decoder:
     """One sequence, read in pieces of the graphs' rows."""
 
-    def __init__(self, export: Export, graphs: dict[str, Runner]) -> None:
+    def __init__(self, export: Export, graphs: dict[str, list[Runner]]) -> None:
         self.export = export
-        self.graphs = graphs
+        self.graphs = graphs  # by name, a runner for each part
         self.cache = Cache(export)
 
     def step(self, graph: str, tokens: list[int]) -> dict[str, np.ndarray]:
@@ -93,13 +94,14 @@ class Decoder:
         rows, past, count = self.export.rows(graph), self.cache.length, len(tokens)
         if count > rows or past + rows > self.export.visible:
             raise ValueError(f"{count} tokens at position {past} do not fit")
-        about = self.export.about["graphs"][graph]
         known = {"input_ids": np.array([tokens + [0] * (rows - count)], np.int32),
                  "attention_mask": self._mask(rows, count), **self._positions(rows),
                  **self.cache.feeds(rows)}
-        feeds = {x["name"]: known[x["name"]] for x in about["inputs"]}
-        values = self.graphs[graph].run(None, feeds)
-        outputs = {x["name"]: value for x, value in zip(about["outputs"], values)}
+        outputs: dict[str, np.ndarray] = {}
+        for part, runner in zip(self.export.parts(graph), self.graphs[graph]):
+            values = runner.run(None, {x["name"]: known[x["name"]] for x in part["inputs"]})
+            outputs.update({x["name"]: value for x, value in zip(part["outputs"], values)})
+            known.update(outputs)
         self.cache.append(outputs, count)
         return outputs
 

@@ -51,8 +51,8 @@ def main() -> dict[str, Any]:
     tokens = [int(t) for t in read_safetensors(o.tokens)["tokens"]]
     prefill = len(tokens) if o.prefill is None else o.prefill
     pieces = pieces_of(tokens, prefill, export.rows("prefill"))
-    decoder = Decoder(export, {name: open_graph(export.path(name), o.on, o.soc)
-                               for name in dict(pieces)})
+    decoder = Decoder(export, {name: [open_graph(export.folder / part["file"], o.on, o.soc)
+                                      for part in export.parts(name)] for name in dict(pieces)})
     step = f"run {len(tokens)} tokens on {o.on}"
     start, done, logits, outputs = time.time(), 0, [], {}
     progress(step, 0, len(tokens))

@@ -60,11 +60,16 @@ def _device() -> ort.OrtEpDevice:
     return devices()[0]
 
 
+def site_of(name: str) -> str:
+    """The exporter names tensors and nodes by sites, with a suffix behind a slash."""
+    return name.split("/")[0]
+
+
 def open_session(path: Path, soc: Soc, config: dict[str, str] | None = None,
-                 options: dict[str, str] | None = None) -> ort.InferenceSession:
+                 options: dict[str, str] | None = None, log_level: int = 3) -> ort.InferenceSession:
     """Compiles a QDQ graph, or loads a compiled one. Nothing may fall back to the CPU."""
     session = ort.SessionOptions()
-    session.log_severity_level = 3
+    session.log_severity_level = log_level
     session.intra_op_num_threads = 1
     for key, value in {"session.disable_cpu_ep_fallback": "1", **(config or {})}.items():
         session.add_session_config_entry(key, value)
