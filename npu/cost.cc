@@ -42,7 +42,7 @@ class Counter {
         w.memory_bytes = bytes(out, rows);
         break;
       default:
-        w.vector_bytes = bytes(out, rows);
+        break;
     }
     return w;
   }
@@ -108,11 +108,10 @@ std::vector<NodeWork> node_work(const Graph& graph, int rows, int context, bool 
 }
 
 double node_seconds(const NodeWork& w, const Target& target, const CostParameters& p) {
-  const double rate = 1e12 * (w.wide ? p.tera_products_16 : p.tera_products_8) * target.npu_speed;
+  const double rate = 1e12 * p.tera_products * (w.wide ? 1 : p.speedup_8) * target.npu_speed;
   const double products = w.products * (w.blocks ? p.block_slowdown : 1) / rate;
   const double memory = w.memory_bytes / (1e9 * p.memory_share * target.memory_gb_per_s);
-  const double vector = w.vector_bytes / (1e9 * p.vector_gb_per_s * target.npu_speed);
-  return std::max(products, memory) + vector + 1e-6 * p.overhead_us;
+  return std::max(products, memory) + 1e-6 * p.overhead_us;
 }
 
 Estimate estimate(const Graph& graph, const Target& target, const CostParameters& parameters,

@@ -44,8 +44,8 @@ class Check {
     std::vector<std::string> texts;
     for (const Widths& x : can) texts.push_back(to_text(x));
     add(node, culprit(node, has, can),
-        fmt::format("a {} of {} bits; {} has {}", op_name(node.op), to_text(has), t_.name,
-                    fmt::join(texts, " or ")));
+        fmt::format("a {} of {} bits, which would become fp16; {} has {}", op_name(node.op),
+                    to_text(has), t_.name, fmt::join(texts, " or ")));
   }
 
   // The first operand in which the node differs from the nearest widths that there are.
@@ -101,11 +101,11 @@ class Check {
     const double total_mb = static_cast<double>(m.total()) / 1e6;
     if (total_mb <= t_.session_mb) return;
     found_.push_back(
-        {"", "", fmt::format("weights of {:.0f} MB and caches of {:.0f} MB for {} positions; one "
-                             "session of {} maps {:.0f} MB",
-                             static_cast<double>(m.weight_bytes) / 1e6,
-                             static_cast<double>(m.cache_bytes) / 1e6, context, t_.name,
-                             t_.session_mb)});
+        {"", "",
+         fmt::format("weights of {:.0f} MB and caches of {:.0f} MB for {} positions; one "
+                     "session of {} maps {:.0f} MB",
+                     static_cast<double>(m.weight_bytes) / 1e6,
+                     static_cast<double>(m.cache_bytes) / 1e6, context, t_.name, t_.session_mb)});
   }
 
   const Graph& g_;
@@ -146,9 +146,9 @@ std::string placement_sentence(const Target& target, const std::vector<Misplacem
   std::vector<std::string> parts;
   for (size_t i = 0; i < std::min(kShown, misplaced.size()); ++i) {
     const Misplacement& m = misplaced[i];
-    parts.push_back(m.node.empty() ? m.reason
-                                   : fmt::format("site '{}' of node '{}': {}", m.site, m.node,
-                                                 m.reason));
+    parts.push_back(m.node.empty()
+                        ? m.reason
+                        : fmt::format("site '{}' of node '{}': {}", m.site, m.node, m.reason));
   }
   return fmt::format("{} cannot place {} {} of this graph in integers: {}{}", target.name,
                      misplaced.size(), misplaced.size() == 1 ? "part" : "parts",

@@ -14,7 +14,7 @@ namespace qnpu {
 struct Misplacement {
   std::string node;    // empty: the graph as a whole
   std::string site;    // the operand that does not fit
-  std::string reason;  // "a linear of 8>16; SM8750 has 8>8 or 16>16"
+  std::string reason;  // "a linear of 8>16 bits, which would become fp16; SM8750 has ..."
 };
 
 // What a graph keeps in memory.

@@ -22,11 +22,11 @@ std::string to_text(const Widths& widths);
 struct Target {
   std::string name;  // "SM8750"
   int soc_model = 0;
-  std::string htp_arch;                              // "v79"
+  std::string htp_arch;                                   // "v79"
   std::map<std::string, std::vector<Widths>> operations;  // by op_name
-  std::vector<int> weight_bits;                      // per output channel, symmetric
-  std::vector<int> weight_blocks;                    // sizes of blocks of 4-bit weights (LPBQ)
-  double session_mb = 0;                             // that one process of the NPU can map
+  std::vector<int> weight_bits;                           // per output channel, symmetric
+  std::vector<int> weight_blocks;                         // sizes of blocks of 4-bit weights (LPBQ)
+  double session_mb = 0;                                  // that one process of the NPU can map
   // Only where they are known; `file` says where they would stand.
   double tcm_mb = 0;
   double memory_gb_per_s = 0;  // peak of the main memory

@@ -26,6 +26,7 @@ void add_commands(CLI::App& app) {
   app.set_version_flag("--version", "qnpu " QNPU_VERSION);
   app.require_subcommand(1);
   add_quantize_command(app);
+  add_estimate_command(app);
   add_eval_command(app);
   add_export_command(app);
   add_generate_command(app);
