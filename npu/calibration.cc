@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "io/files.h"
+#include "npu/least_squares.h"
 
 namespace qnpu {
 namespace {
@@ -26,7 +27,6 @@ constexpr std::array<Named, 6> kParameters = {{{"tera_products", &CostParameters
                                                {"memory_share", &CostParameters::memory_share},
                                                {"overhead_us", &CostParameters::overhead_us},
                                                {"watts", &CostParameters::watts}}};
-constexpr size_t kOfTime = 5;  // all but the last, which is a median
 constexpr CostParameters kStart = {4, 1.2, 1.2, 0.7, 2, 10};
 
 // Reads the figures; a graph of one model and recipe is built once.
@@ -106,6 +106,22 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+// What is fitted, as numbers without bounds.
+std::vector<double> to_free(const CostParameters& p) {
+  return {std::log(p.tera_products), std::log(p.speedup_8 - 1), std::log(p.block_slowdown - 1),
+          std::log(p.memory_share / (1 - p.memory_share)), std::log(p.overhead_us)};
+}
+
+CostParameters from_free(const std::vector<double>& x) {
+  CostParameters p;
+  p.tera_products = std::exp(x[0]);
+  p.speedup_8 = 1 + std::exp(x[1]);
+  p.block_slowdown = 1 + std::exp(x[2]);
+  p.memory_share = 1 / (1 + std::exp(-x[3]));
+  p.overhead_us = std::exp(x[4]);
+  return p;
+}
+
 double watts(const Calibration& calibration, const std::string& left_out) {
   std::vector<double> values;
   for (const PublishedEnergy& e : calibration.energies) {
@@ -135,35 +151,19 @@ double ratio(const PublishedTime& time, const CostParameters& parameters) {
   return seconds / time.seconds;
 }
 
-// Steps of one parameter at a time, by ever smaller factors: five parameters need no more.
 CostParameters fit(const Calibration& calibration, const std::string& left_out) {
-  const auto loss = [&](const CostParameters& p) {
-    double sum = 0;
-    for (const PublishedTime& t : calibration.times) {
-      if (t.fitted() && t.group != left_out) sum += std::pow(std::log(ratio(t, p)), 2);
-    }
-    return sum;
-  };
-  CostParameters best = kStart;
-  double least = loss(best);
-  for (double step = 0.5; step > 1e-3;) {
-    bool better = false;
-    for (size_t i = 0; i < kOfTime; ++i) {
-      for (const double factor : {std::exp(step), std::exp(-step)}) {
-        CostParameters trial = best;
-        trial.*kParameters[i].value *= factor;
-        trial.speedup_8 = std::max(1.0, trial.speedup_8);
-        trial.block_slowdown = std::max(1.0, trial.block_slowdown);
-        trial.memory_share = std::min(1.0, trial.memory_share);
-        const double value = loss(trial);
-        if (value >= least) continue;
-        least = value;
-        best = trial;
-        better = true;
-      }
-    }
-    if (!better) step /= 2;
+  std::vector<const PublishedTime*> times;
+  for (const PublishedTime& t : calibration.times) {
+    if (t.fitted() && t.group != left_out) times.push_back(&t);
   }
+  if (times.empty()) fail("npu/calibration.json: no times are left to fit to");
+  const auto residuals = [&](const std::vector<double>& x) {
+    const CostParameters p = from_free(x);
+    std::vector<double> result;
+    for (const PublishedTime* t : times) result.push_back(std::log(ratio(*t, p)));
+    return result;
+  };
+  CostParameters best = from_free(least_squares(residuals, to_free(kStart)));
   best.watts = watts(calibration, left_out);
   return best;
 }

@@ -2,8 +2,8 @@
 
 #include <fmt/ranges.h>
 
-#include <charconv>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "base/status.h"
 #include "io/files.h"
@@ -65,25 +65,18 @@ class TargetFile {
 
   // "16x8>16", ">16"
   Widths widths(const std::string& operation, const json& value) const {
+    static const std::regex form(R"((?:\d{1,2}(?:x\d{1,2})*)?>\d{1,2})"), number(R"(\d+)");
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    Widths result;
-    const char* at = text.data();
-    const char* end = at + text.size();
-    bool good = value.is_string();
-    while (good && at < end && *at != '>') {
-      const auto [next, error] = std::from_chars(at, end, result.in.emplace_back());
-      good = error == std::errc() && next < end && (*next == '>' || *next == 'x');
-      at = next + (good && *next == 'x' ? 1 : 0);
-    }
-    good = good && at < end;
-    if (good) {
-      const auto [next, error] = std::from_chars(at + 1, end, result.out);
-      good = error == std::errc() && next == end;
-    }
-    if (!good) {
+    if (!std::regex_match(text, form)) {
       fail("{}: operations.{}: '{}' is not understood; write widths as \"16x8>16\"", file_,
            operation, text);
     }
+    Widths result;
+    for (std::sregex_iterator i(text.begin(), text.end(), number), end; i != end; ++i) {
+      result.in.push_back(std::stoi(i->str()));
+    }
+    result.out = result.in.back();
+    result.in.pop_back();
     return result;
   }
 
