@@ -16,17 +16,25 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from report import Refused
+
 WEIGHT = "_proj.weight"
 Q_MAX = 7
+M_MAX = 16
 
 
 def in_blocks(products: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """[K, N] in -127 .. 127 as q4 [K, N] and multipliers [K / size, N], at least one each."""
+    """[K, N] as q4 [K, N] in -7 .. 7 and multipliers [K / size, N] in 1 .. 16, exactly."""
     k, n = products.shape
     blocks = products.reshape(k // size, size, n).astype(np.int32)
-    multipliers = np.maximum(1, -(-np.abs(blocks).max(axis=1) // Q_MAX))
-    q4 = np.rint(blocks / multipliers[:, None]).reshape(k, n)
-    return q4.astype(np.int8), multipliers.astype(np.uint8)
+    multipliers = np.zeros((k // size, n), np.int32)
+    for m in range(M_MAX, 0, -1):
+        fits = (np.abs(blocks).max(axis=1) <= Q_MAX * m) & (blocks % m == 0).all(axis=1)
+        multipliers[fits] = m
+    if (multipliers == 0).any():
+        raise Refused(f"these weights are not 4-bit numbers in blocks of {size}")
+    q4 = blocks // multipliers[:, None]
+    return q4.reshape(k, n).astype(np.int8), multipliers.astype(np.uint8)
 
 
 def _int4(array: np.ndarray, name: str) -> onnx.TensorProto:
@@ -45,7 +53,7 @@ def rewrite(source: Path, target: Path, size: int) -> int:
         if weight is None or not weight.input[0].endswith(WEIGHT):
             continue
         if len(node.input) > 2:
-            raise ValueError(f"{node.name} has a bias, which a MatMul has not")
+            raise Refused(f"{node.name} has a bias, which a MatMul has not")
         name = weight.input[0]
         products = numpy_helper.to_array(constants[name]).T  # [N, K] -> [K, N]
         q4, multipliers = in_blocks(products, size)
