@@ -52,7 +52,7 @@ std::vector<std::string> known_names(const std::string& kind) {
 fs::path known_file(const std::string& kind, const std::string& name) {
   if (fs::path(name).filename() != name) return {};
   for (const fs::path& folder : shared_folders()) {
-    const fs::path path = folder / kind / (name + ".json");
+    fs::path path = folder / kind / (name + ".json");
     std::error_code error;
     if (fs::exists(path, error)) return path;
   }
@@ -129,14 +129,14 @@ std::string nearest_word(const std::string& word, const std::vector<std::string>
 
 fs::path find_recipe(const std::string& name) {
   if (fs::path(name).extension() == ".json") return name;
-  const fs::path path = known_file("recipes", name);
+  fs::path path = known_file("recipes", name);
   if (path.empty()) fail_unknown("recipe", name, known_names("recipes"));
   return path;
 }
 
 fs::path find_target(const std::string& name) {
   if (fs::path(name).extension() == ".json") return name;
-  const fs::path path = known_file("targets", in_case(name, std::tolower));
+  fs::path path = known_file("targets", in_case(name, std::tolower));
   if (!path.empty()) return path;
   std::vector<std::string> names = known_names("targets");
   for (std::string& known : names) known = in_case(known, std::toupper);
