@@ -8,6 +8,7 @@ namespace qnpu {
 
 void add_bench_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
+void add_estimate_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_generate_command(CLI::App& app);

@@ -5,6 +5,7 @@
 #include "apps/qnpu/bundles.h"
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/options.h"
+#include "apps/qnpu/placement.h"
 #include "apps/qnpu/program.h"
 #include "export/onnx_bundle.h"
 #include "io/files.h"
@@ -67,6 +68,9 @@ void run(Options o) {
   if (o.bundle.socs.empty()) o.bundle.socs = {"SM8750"};
   const auto artifact = load_artifact(o.artifact);
   choose_parts(*artifact, o.bundle.graph.part);
+  if (o.to != "onnx" && o.to != "aimet") {  // before hours of compiling
+    require_placed(placements(artifact->graph, o.bundle.socs, o.bundle.graph.context));
+  }
   StagedFolder out(o.out);
   json result;
   {

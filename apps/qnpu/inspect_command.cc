@@ -5,6 +5,7 @@
 
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/options.h"
+#include "apps/qnpu/placement.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/progress.h"
 #include "apps/qnpu/site_table.h"
@@ -25,6 +26,8 @@ struct Options {
   fs::path model;
   std::string recipe;
   std::string sites = "*";
+  std::vector<std::string> targets;
+  int context = 1024;
   bool json = false;
 };
 
@@ -141,14 +144,23 @@ void run(const Options& options) {
   const std::vector<SiteRow> rows =
       site_rows(inspected.graph, inspected.recipe, inspected.report, options.sites);
   if (rows.empty()) fail("no site is called '{}'; * stands for any characters", options.sites);
-  if (!options.json) return print_text(inspected, rows);
+  const std::vector<Placement> placed =
+      placements(inspected.graph, options.targets, options.context);
+  if (!options.json) {
+    print_text(inspected, rows);
+    if (!placed.empty()) fmt::print("\n");
+    print_placements(placed, inspected.graph.nodes.size());
+    return require_placed(placed);
+  }
   json object = inspected.properties;
   object["config"] = to_json(inspected.graph.config);
   object["recipe"] = to_json(inspected.recipe);
   object["site_counts"] = count_by_role(inspected.graph);
   object["nodes"] = inspected.graph.nodes.size();
   object["sites"] = to_json(rows);
+  if (!placed.empty()) object["placement"] = to_json(placed);
   print_json(object);
+  require_placed(placed);
 }
 
 }  // namespace
@@ -165,6 +177,13 @@ void add_inspect_command(CLI::App& app) {
   model->needs(recipe)->excludes(artifact);
   recipe->needs(model);
   command->add_option("--sites", options->sites, "Only sites that match, e.g. 'layers.0.*.weight'");
+  command
+      ->add_option("--target", options->targets,
+                   "Chips that shall compute it, with commas; exit code 1 if one cannot")
+      ->delimiter(',');
+  command->add_option("--context", options->context, "Positions of the cache, for --target")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   add_json_flag(*command, options->json);
   command->callback([options, command, artifact, model] {
     if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");

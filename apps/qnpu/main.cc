@@ -27,6 +27,7 @@ void add_commands(CLI::App& app) {
   app.require_subcommand(1);
   add_quantize_command(app);
   add_bench_command(app);
+  add_estimate_command(app);
   add_eval_command(app);
   add_export_command(app);
   add_generate_command(app);

@@ -220,6 +220,55 @@ class Bundles(Case):
             self.assertEqual(self.greedy("tiny-llama", on, "--split", 2)["tokens_npu"], whole, on)
 
 
+class Estimates(Case):
+    """The compiler's own, of npu/htp/estimate.py."""
+
+    def estimate(self, recipe, *arguments):
+        export = self.folder / f"estimate-{recipe}"
+        if not export.exists():
+            artifact = self.folder / f"artifact-{recipe}"
+            for command in (("quantize", "--model", SOURCE / "testdata/models/tiny-llama", "--recipe",
+                             recipe, "--calib", TEXT, "--samples", 4, "--length", 64, "--out",
+                             artifact), ("export", artifact, "--out", export, *GRAPH)):
+                result = run(*command)
+                assert result.returncode == 0, result.stderr
+        python = os.environ.get("QNPU_PYTHON", str(SOURCE / ".venv/bin/python"))
+        command = [python, SOURCE / "npu/htp/estimate.py", export, *arguments]
+        result = subprocess.run([str(x) for x in command], capture_output=True, text=True, timeout=300,
+                                check=False)
+        return result.returncode, [json.loads(x) for x in result.stdout.splitlines() if x[0] == "{"][-1]
+
+    def graphs(self, recipe, *arguments):
+        code, message = self.estimate(recipe, "--soc", "SA8797", *arguments)
+        self.assertEqual(code, 0, message)
+        return message["result"]["graphs"]
+
+    def test_eight_bits_fetch_more_than_four(self):
+        four, eight = (self.graphs(x)["decode"] for x in ("w4a8kv8", "w8a8kv8"))
+        for graph in (four, eight):
+            self.assertEqual((graph["operations_without_cost"], graph["float_tensors"]), (0, 0))
+            self.assertLessEqual(graph["microseconds_lower"], graph["microseconds"])
+            self.assertLessEqual(graph["microseconds"], graph["microseconds_upper"])
+        # Two layers of 43008 weights, half a byte each.
+        saved = eight["input_bytes"] - four["input_bytes"]
+        self.assertGreater(saved, 30_000)
+        self.assertLess(saved, 50_000)
+
+    def test_blocks_stay_in_four_bits(self):
+        whole = self.graphs("executorch-w4a16-block")["decode"]
+        blocks = self.graphs("executorch-w4a16-block", "--blocks", 32)["decode"]
+        self.assertEqual(blocks["float_tensors"], 0)
+        self.assertLess(blocks["input_bytes"], whole["input_bytes"])
+
+    def test_refusals(self):
+        code, message = self.estimate("w8a8kv8", "--soc", "SM8750")
+        self.assertEqual(code, 1)
+        self.assertIn("SA8797", message["error"])
+        code, message = self.estimate("w8a8kv8", "--soc", "SA8797", "--blocks", 32)
+        self.assertEqual(code, 1)
+        self.assertIn("blocks of 32", message["error"])
+
+
 class BadInput(Case):
     def test_width_that_the_npu_has_not(self):
         self.refuse(self.folder / "a4", "export", SOURCE / "testdata/artifacts/v2-a4-llama", "--rows",

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -33,23 +34,42 @@ std::vector<fs::path> shared_folders() {
   return {program_folder() / "../share/quantnpu", fs::path(QNPU_SOURCE_DIR)};
 }
 
-std::vector<fs::path> recipe_folders() {
-  std::vector<fs::path> folders = shared_folders();
-  for (fs::path& folder : folders) folder /= "recipes";
-  return folders;
-}
-
-std::vector<std::string> known_recipes() {
+// Stems of the .json files in the program's folder `kind`: "recipes" or "targets".
+std::vector<std::string> known_names(const std::string& kind) {
   std::vector<std::string> names;
-  for (const fs::path& folder : recipe_folders()) {
+  for (const fs::path& folder : shared_folders()) {
     std::error_code error;
-    for (const auto& entry : fs::directory_iterator(folder, error)) {
+    for (const auto& entry : fs::directory_iterator(folder / kind, error)) {
       if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
     }
   }
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
+}
+
+// The file that comes with the program; empty if there is none of this name.
+fs::path known_file(const std::string& kind, const std::string& name) {
+  if (fs::path(name).filename() != name) return {};
+  for (const fs::path& folder : shared_folders()) {
+    fs::path path = folder / kind / (name + ".json");
+    std::error_code error;
+    if (fs::exists(path, error)) return path;
+  }
+  return {};
+}
+
+[[noreturn]] void fail_unknown(const std::string& what, const std::string& name,
+                               const std::vector<std::string>& names) {
+  const std::string near = nearest_word(name, names);
+  fail("there is no {} '{}'{}; known are {}, or give a file that ends in .json", what, name,
+       near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(names, ", "));
+}
+
+std::string in_case(std::string text, int (*change)(int)) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [&](unsigned char c) { return static_cast<char>(change(c)); });
+  return text;
 }
 
 // Levenshtein's, one row of the table at a time.
@@ -109,15 +129,18 @@ std::string nearest_word(const std::string& word, const std::vector<std::string>
 
 fs::path find_recipe(const std::string& name) {
   if (fs::path(name).extension() == ".json") return name;
-  for (const fs::path& folder : recipe_folders()) {
-    const fs::path path = folder / (name + ".json");
-    std::error_code error;
-    if (fs::path(name).filename() == name && fs::exists(path, error)) return path;
-  }
-  const std::vector<std::string> names = known_recipes();
-  const std::string near = nearest_word(name, names);
-  fail("there is no recipe '{}'{}; known are {}, or give a file that ends in .json", name,
-       near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(names, ", "));
+  fs::path path = known_file("recipes", name);
+  if (path.empty()) fail_unknown("recipe", name, known_names("recipes"));
+  return path;
+}
+
+fs::path find_target(const std::string& name) {
+  if (fs::path(name).extension() == ".json") return name;
+  fs::path path = known_file("targets", in_case(name, std::tolower));
+  if (!path.empty()) return path;
+  std::vector<std::string> names = known_names("targets");
+  for (std::string& known : names) known = in_case(known, std::toupper);
+  fail_unknown("target", name, names);
 }
 
 void print_json(const nlohmann::json& json) {

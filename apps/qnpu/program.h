@@ -21,6 +21,9 @@ char** program_arguments();  // as remembered, for another process of this progr
 // the names known, and the nearest of them, if there is none.
 std::filesystem::path find_recipe(const std::string& name);
 
+// The same for the chips of targets/: "SM8750".
+std::filesystem::path find_target(const std::string& name);
+
 // A file of the program, such as "npu/htp/compile.py": in an installation's share/quantnpu, or in
 // the sources. Error if it is in neither.
 std::filesystem::path find_shared(const std::string& file);

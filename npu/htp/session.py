@@ -10,7 +10,7 @@ import json
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnxruntime as ort
 import onnxruntime_qnn as qnn
@@ -31,10 +31,18 @@ class Soc(NamedTuple):
     htp_arch: str  # "v79"
 
 
+def _targets() -> list[dict[str, Any]]:
+    return [json.loads(x.read_text(encoding="utf-8")) for x in sorted(TARGETS.glob("*.json"))]
+
+
 def socs() -> dict[str, Soc]:
     """By name, from the files of targets/."""
-    found = [json.loads(x.read_text(encoding="utf-8")) for x in sorted(TARGETS.glob("*.json"))]
-    return {x["name"]: Soc(x["soc_model"], x["htp_arch"]) for x in found}
+    return {x["name"]: Soc(x["soc_model"], x["htp_arch"]) for x in _targets()}
+
+
+def estimating_socs() -> list[str]:
+    """Names of those that the compiler has an estimator for."""
+    return [x["name"] for x in _targets() if x.get("estimates", False)]
 
 
 def soc_named(name: str) -> Soc:

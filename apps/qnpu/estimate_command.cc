@@ -1,0 +1,113 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/qnpu/commands.h"
+#include "apps/qnpu/program.h"
+#include "apps/qnpu/progress.h"
+#include "base/status.h"
+#include "model/artifact.h"
+#include "npu/calibration.h"
+#include "npu/cost.h"
+
+namespace qnpu {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Options {
+  fs::path artifact;
+  fs::path model;
+  std::string recipe;
+  std::vector<std::string> targets = {"SM8650", "SM8750"};
+  int rows = 128;
+  int context = 1024;
+  bool all_logits = false;
+  bool json = false;
+};
+
+struct Row {
+  std::string graph;  // "prefill" or "decode"
+  Estimate estimate;
+};
+
+Graph graph_of(const Options& o) {
+  if (!o.artifact.empty()) return load_artifact(o.artifact)->graph;
+  return build_graph(load_config(o.model / "config.json"), load_recipe(find_recipe(o.recipe)));
+}
+
+void print_text(const std::vector<Row>& rows, const CostModel& model) {
+  const auto off = [&](const char* kind) { return 100 * (model.held_back.at(kind).typical - 1); };
+  fmt::print(
+      "An estimate, not a measurement. Of published figures held back from its fit it is "
+      "typically\n"
+      "off by {:.0f} % (prefill), {:.0f} % (decode), {:.0f} % (energy); docs/cost.md.\n\n",
+      off("prefill"), off("decode"), off("energy"));
+  fmt::print("{:<8} {:<8} {:>5} {:>8} {:>10} {:>9} {:>9} {:>10} {:>10}  {}\n", "target", "graph",
+             "rows", "context", "time", "tokens/s", "energy", "memory", "moved", "share of time");
+  for (const auto& [graph, e] : rows) {
+    std::string shares;
+    for (const auto& [kind, share] : e.shares) {
+      shares += fmt::format("{}{} {:.0f} %", shares.empty() ? "" : ", ", kind, 100 * share);
+    }
+    fmt::print("{:<8} {:<8} {:>5} {:>8} {:>7.2f} ms {:>9.1f} {:>7.3f} J {:>10} {:>10}  {}\n",
+               e.target, graph, e.rows, e.context, 1e3 * e.seconds, e.tokens_per_second(), e.joules,
+               format_bytes(e.weight_bytes + e.cache_bytes), format_bytes(e.moved_bytes), shares);
+  }
+}
+
+json to_json(const std::vector<Row>& rows, const CostModel& model) {
+  json object = {{"estimate", true}, {"model", to_json(model)}, {"graphs", json::array()}};
+  for (const auto& [graph, e] : rows) {
+    object["graphs"].push_back(to_json(e));
+    object["graphs"].back()["graph"] = graph;
+  }
+  return object;
+}
+
+void run(const Options& o) {
+  const CostModel model = load_cost_model(find_shared("npu/cost.json"));
+  const Graph graph = graph_of(o);
+  std::vector<Row> rows;
+  for (const std::string& name : o.targets) {
+    const Target target = load_target(find_target(name));
+    const auto add = [&](const char* kind, int count) {
+      rows.push_back(
+          {kind, estimate(graph, target, model.parameters, count, o.context, o.all_logits)});
+    };
+    add("prefill", o.rows);
+    add("decode", 1);
+  }
+  if (o.json) return print_json(to_json(rows, model));
+  print_text(rows, model);
+}
+
+}  // namespace
+
+void add_estimate_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand(
+      "estimate", "Time, energy and memory on a phone's NPU: an estimate from published figures");
+  const auto o = std::make_shared<Options>();
+  CLI::Option* artifact = command->add_option("artifact", o->artifact, "Artifact folder");
+  CLI::Option* model =
+      command->add_option("--model", o->model, "Checkpoint folder (with --recipe): a plan");
+  CLI::Option* recipe =
+      command->add_option("--recipe", o->recipe, "Name of a recipe, or a .json file");
+  model->needs(recipe)->excludes(artifact);
+  recipe->needs(model);
+  command->add_option("--target", o->targets, "Chips, with commas")
+      ->delimiter(',')
+      ->default_str("SM8650,SM8750");
+  command->add_option("--rows", o->rows, "Tokens of a prefill")->capture_default_str();
+  command->add_option("--context", o->context, "Positions of the cache, the prefix included")
+      ->capture_default_str();
+  command->add_flag("--all-logits", o->all_logits, "The head computes every row, as in a bundle");
+  command->add_flag("--json", o->json, "Print one JSON object on standard output");
+  command->callback([o, artifact, model] {
+    if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");
+    run(*o);
+  });
+}
+
+}  // namespace qnpu

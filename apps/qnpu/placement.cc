@@ -1,0 +1,54 @@
+#include "apps/qnpu/placement.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/qnpu/program.h"
+#include "base/status.h"
+
+namespace qnpu {
+
+using nlohmann::json;
+
+std::vector<Placement> placements(const Graph& graph, const std::vector<std::string>& targets,
+                                  int context) {
+  std::vector<Placement> result;
+  for (const std::string& name : targets) {
+    const Target target = load_target(find_target(name));
+    result.push_back({target, misplaced(graph, target, context)});
+  }
+  return result;
+}
+
+void require_placed(const std::vector<Placement>& placements) {
+  for (const Placement& p : placements) {
+    if (!p.misplaced.empty()) fail("{}", placement_sentence(p.target, p.misplaced));
+  }
+}
+
+json to_json(const std::vector<Placement>& placements) {
+  json object = json::object();
+  for (const Placement& p : placements) {
+    json problems = json::array();
+    for (const Misplacement& m : p.misplaced) {
+      problems.push_back({{"node", m.node}, {"site", m.site}, {"reason", m.reason}});
+    }
+    object[p.target.name] = {{"placed", p.misplaced.empty()}, {"problems", problems}};
+  }
+  return object;
+}
+
+void print_placements(const std::vector<Placement>& placements, size_t nodes) {
+  for (const Placement& p : placements) {
+    if (p.misplaced.empty()) {
+      fmt::print("{:<12} places all {} nodes in integers\n", p.target.name, nodes);
+    }
+    for (const Misplacement& m : p.misplaced) {
+      fmt::print("{:<12} {:<44} {}\n", p.target.name, m.site.empty() ? "(graph)" : m.site,
+                 m.reason);
+    }
+  }
+}
+
+}  // namespace qnpu

@@ -1,0 +1,26 @@
+// The placement check (npu/placement.h) for the targets that a user names.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "npu/placement.h"
+
+namespace qnpu {
+
+struct Placement {
+  Target target;
+  std::vector<Misplacement> misplaced;
+};
+std::vector<Placement> placements(const Graph& graph, const std::vector<std::string>& targets,
+                                  int context);
+
+// Error: a sentence about the first target that cannot place everything.
+void require_placed(const std::vector<Placement>& placements);
+
+// By target: "placed", and of what is not the node, site and reason.
+nlohmann::json to_json(const std::vector<Placement>& placements);
+void print_placements(const std::vector<Placement>& placements, size_t nodes);
+
+}  // namespace qnpu
