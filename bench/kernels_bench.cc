@@ -18,7 +18,6 @@ namespace {
 AttentionShape shape_of(const benchmark::State& state) {
   return {static_cast<int>(state.range(0)), static_cast<int>(state.range(1)), 2048, 9, 3, 64};
 }
-size_t rows(const AttentionShape& s) { return size_t(s.heads) * s.tokens * s.context; }
 double pairs(const AttentionShape& s) {
   return double(s.heads) * s.tokens * (s.position + 0.5 * (s.tokens + 1));
 }
@@ -26,56 +25,24 @@ void attention_shapes(benchmark::internal::Benchmark* b) {
   b->UseRealTime()->ArgNames({"T", "position"})->Args({128, 0})->Args({128, 1024})->Args({1, 1024});
 }
 
-void scores(benchmark::State& state) {
+// Both products of every visible pair of query and key; keys and values are read once a tile.
+void attention(benchmark::State& state) {
   const AttentionShape s = shape_of(state);
   const auto q = random_integers<int16_t>(size_t(s.tokens) * 576);
-  const auto keys = random_integers<int8_t>(2048 * 192);
-  std::vector<int16_t> out(rows(s));
-  std::vector<uint8_t> scratch(attention_scratch_bytes(s));
-  measure(state, {pairs(s) * 64}, [&] {
-    scores_s16s8_s16(q.data(), keys.data(), s, make_requant16(1e-4), out.data(), scratch.data(),
-                     best_isa());
-  });
-}
-BENCHMARK(scores)->Apply(attention_shapes);
-
-void context(benchmark::State& state) {
-  const AttentionShape s = shape_of(state);
-  const auto p = random_integers<uint16_t>(rows(s));
-  const auto values = random_integers<int8_t>(2048 * 192);
-  std::vector<int16_t> out(size_t(s.tokens) * 576);
-  std::vector<uint8_t> scratch(attention_scratch_bytes(s));
-  measure(state, {pairs(s) * 64}, [&] {
-    context_u16s8_s16(p.data(), values.data(), s, make_requant16(1e-4), out.data(), scratch.data(),
-                      best_isa());
-  });
-}
-BENCHMARK(context)->Apply(attention_shapes);
-
-void softmax(benchmark::State& state) {
-  const AttentionShape s = shape_of(state);
-  const auto x = random_integers<int16_t>(rows(s));
+  const auto keys = random_integers<int8_t>(size_t(s.context) * 192);
+  const auto values = random_integers<int8_t>(size_t(s.context) * 192);
   const ExpTables tables = make_exp_tables(0.0005);
-  std::vector<uint16_t> p(rows(s));
-  std::vector<uint8_t> scratch(attention_scratch_bytes(s));
-  for (auto _ : state) {
-    softmax_s16_u16(x.data(), s, tables.high.data(), tables.low.data(), p.data(), scratch.data(),
-                    best_isa());
-  }
-  state.counters["elements/s"] =
-      benchmark::Counter(pairs(s), benchmark::Counter::kIsIterationInvariantRate);
+  const AttentionLaw law = {make_requant16(1e-4),  make_add16(1, 1, 1.1), 3000,
+                            tables.high.data(), tables.low.data(),     make_requant16(1e-4)};
+  std::vector<int16_t> out(q.size());
+  std::vector<uint8_t> scratch(attention_tiles_scratch_bytes(s));
+  const AttentionSegment segment = {s.tokens,      s.position,    q.data(),
+                                    keys.data(), values.data(), out.data()};
+  measure(state, {2 * pairs(s) * 64}, [&] {
+    attention_s16s8_s16({&segment, 1}, s, law, scratch.data(), best_isa());
+  });
 }
-BENCHMARK(softmax)->Apply(attention_shapes);
-
-void mask(benchmark::State& state) {
-  const AttentionShape s = shape_of(state);
-  const auto x = random_integers<int16_t>(rows(s));
-  std::vector<int16_t> y(rows(s));
-  for (auto _ : state) mask_s16(x.data(), s, make_add16(1, 1, 1.1), -3000, y.data());
-  state.counters["elements/s"] =
-      benchmark::Counter(pairs(s), benchmark::Counter::kIsIterationInvariantRate);
-}
-BENCHMARK(mask)->Apply(attention_shapes);
+BENCHMARK(attention)->Apply(attention_shapes);
 
 // The smaller operations of 128 rows; elements are outputs.
 template <typename Function>

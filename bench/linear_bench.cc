@@ -9,19 +9,37 @@
 #include "bench/random.h"
 #include "bench/roofline.h"
 #include "kernels/linear/linear.h"
+#include "kernels/matmul/panels.h"
 
 namespace qnpu {
 namespace {
 
 constexpr size_t kBeyondCaches = size_t{192} << 20;
 
-// The same weights again and again.
-std::vector<uint8_t> copies_of(const std::vector<uint8_t>& weight, size_t copies) {
-  std::vector<uint8_t> all;
-  all.reserve(copies * weight.size());
-  for (size_t i = 0; i < copies; ++i) all.insert(all.end(), weight.begin(), weight.end());
-  return all;
-}
+// The same weights again and again, as rows or, where the instruction set takes them, as panels.
+struct Weights {
+  std::vector<uint8_t> rows, panels;
+  size_t row_bytes, panel_bytes, copies, turn = 0;
+
+  Weights(int n, int k, int bits, bool beyond_caches)
+      : row_bytes(size_t(n) * k * bits / 8), panel_bytes(panels_bytes(n, k, bits)) {
+    copies = beyond_caches ? kBeyondCaches / row_bytes + 1 : 1;
+    const auto one = random_integers<uint8_t>(row_bytes);
+    for (size_t i = 0; i < copies; ++i) {
+      if (takes_panels(best_isa())) {
+        panels.resize((i + 1) * panel_bytes);
+        make_panels(one.data(), n, k, bits, panels.data() + i * panel_bytes);
+      } else {
+        rows.insert(rows.end(), one.begin(), one.end());
+      }
+    }
+  }
+  void next(LinearWeights& w) {
+    w.weight = rows.data() + turn * row_bytes;
+    w.panels = panels.empty() ? nullptr : panels.data() + turn * panel_bytes;
+    turn = (turn + 1) % copies;
+  }
+};
 
 // Arguments: rows, outputs, inputs, weight bits.
 template <typename T>
@@ -29,8 +47,7 @@ void linear(benchmark::State& state) {
   const auto m = static_cast<int>(state.range(0)), n = static_cast<int>(state.range(1));
   const auto k = static_cast<int>(state.range(2)), bits = static_cast<int>(state.range(3));
   const size_t bytes = size_t(n) * k * bits / 8;
-  const size_t copies = m == 1 ? kBeyondCaches / bytes + 1 : 1;
-  const auto weights = copies_of(random_integers<uint8_t>(bytes), copies);
+  Weights weights(n, k, bits, m == 1);
   const auto x = random_integers<T>(int64_t{m} * k);
   const Requant law = sizeof(T) == 1 ? make_requant8(1e-3) : make_requant16(1e-3);
   const std::vector<int32_t> sums(n), mantissa(n, law.mantissa), shift(n, law.shift);
@@ -39,11 +56,9 @@ void linear(benchmark::State& state) {
   const Isa isa = best_isa();
   // 16 bits are two planes.
   const Work work = {double(m) * n * k * sizeof(T), m == 1 ? double(bytes) : 0};
-  size_t turn = 0;
+  LinearWeights w{n, k, bits, nullptr, sums.data(), nullptr, mantissa.data(), shift.data()};
   measure(state, work, [&] {
-    const uint8_t* weight = weights.data() + turn * bytes;
-    const LinearWeights w{n, k, bits, weight, sums.data(), nullptr, mantissa.data(), shift.data()};
-    turn = (turn + 1) % copies;
+    weights.next(w);
     if constexpr (sizeof(T) == 1) {
       linear_s8(x.data(), m, w, y.data(), scratch.data(), isa);
     } else {

@@ -18,7 +18,7 @@ size_t bytes_of(const LinearWeights& w) { return panels_bytes(w.n, w.k, w.bits);
 void WeightPanels::Free::operator()(uint8_t* pointer) const { std::free(pointer); }
 
 WeightPanels::WeightPanels(BoundGraph& bound) {
-  if (bound.isa != Isa::kAvx512Vnni) return;
+  if (!takes_panels(bound.isa)) return;
   for (const BoundNode& node : bound.nodes) {
     if (node.op == Op::kLinear) bytes_ += bytes_of(node.linear);
   }

@@ -29,7 +29,7 @@ uint8_t* aligned(void* scratch) {
 }
 
 bool by_panels(const LinearWeights& w, Isa isa) {
-  return w.panels != nullptr && isa == Isa::kAvx512Vnni;
+  return w.panels != nullptr && takes_panels(isa);
 }
 
 // The left operand: of each row of x its bytes, or its high and its low ones.
@@ -72,15 +72,16 @@ Operand pack(const int16_t* x, int m, const LinearWeights& w, void* scratch, Isa
 void accumulate(Operand a, int m, const LinearWeights& w, int n0, int n, int32_t* c, Isa isa) {
   if (by_panels(w, isa)) {
     const uint8_t* panels = w.panels + n0 / kPanelRows * panel_bytes(w.k, w.bits);
-    return matmul_panels_u8s8_s32_avx512vnni({.m = m,
-                                              .n = n,
-                                              .k = w.k,
-                                              .a = a.rows,
-                                              .lda = a.stride,
-                                              .panels = panels,
-                                              .bits = w.bits,
-                                              .c = c,
-                                              .ldc = kCols});
+    return matmul_panels_u8s8_s32({.m = m,
+                                   .n = n,
+                                   .k = w.k,
+                                   .a = a.rows,
+                                   .lda = a.stride,
+                                   .panels = panels,
+                                   .bits = w.bits,
+                                   .c = c,
+                                   .ldc = kCols},
+                                  isa);
   }
   const int64_t ldb = int64_t{w.k} * w.bits / 8;
   matmul_u8s8_s32({.m = m,

@@ -49,4 +49,10 @@ void matmul_u8s8_s32_amxint8(const MatmulArgs& x) {
   x.b_bits == 4 ? matmul_by_tiles<4>(x, tiles) : matmul_by_tiles<8>(x, tiles);
 }
 
+void matmul_panels_u8s8_s32_amxint8(const PanelArgs& x) {
+  if (x.m < kMinColumnsRows) return matmul_panels_u8s8_s32_avx512vnni(x);
+  AmxTiles tiles;
+  x.bits == 4 ? panels_by_tiles<4>(x, tiles) : panels_by_tiles<8>(x, tiles);
+}
+
 }  // namespace qnpu

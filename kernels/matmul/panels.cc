@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/status.h"
+#include "kernels/matmul/paths.h"
 #include "kernels/parallel.h"
 
 namespace qnpu {
@@ -47,6 +49,12 @@ void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels)
       make_panel(weight + p * kPanelRows * bytes, rows, bytes, words, panels + p * size);
     }
   });
+}
+
+void matmul_panels_u8s8_s32(const PanelArgs& args, Isa isa) {
+  QNPU_ASSERT(takes_panels(isa));
+  isa == Isa::kAmxInt8 ? matmul_panels_u8s8_s32_amxint8(args)
+                       : matmul_panels_u8s8_s32_avx512vnni(args);
 }
 
 }  // namespace qnpu

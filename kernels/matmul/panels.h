@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/isa.h"
+
 namespace qnpu {
 
 inline constexpr int kPanelRows = 32;
@@ -43,7 +45,10 @@ size_t panels_bytes(int64_t n, int64_t k, int bits);
 // From rows of k * bits / 8 bytes; on all threads.
 void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels);
 
-// C = A * B^T as matmul_u8s8_s32 has it. On the calling thread.
-void matmul_panels_u8s8_s32_avx512vnni(const PanelArgs& args);
+// Whether an instruction set has a kernel for this layout.
+inline bool takes_panels(Isa isa) { return isa == Isa::kAvx512Vnni || isa == Isa::kAmxInt8; }
+
+// C = A * B^T as matmul_u8s8_s32 has it, for those. On the calling thread.
+void matmul_panels_u8s8_s32(const PanelArgs& args, Isa isa);
 
 }  // namespace qnpu

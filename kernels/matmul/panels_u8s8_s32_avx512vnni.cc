@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/matmul/panels.h"
+#include "kernels/matmul/paths.h"
 
 namespace qnpu {
 namespace {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/matmul/matmul.h"
+#include "kernels/matmul/panels.h"
 
 namespace qnpu {
 
@@ -13,5 +14,8 @@ void matmul_u8s8_s32_avx512vnni(const MatmulArgs& args);
 inline constexpr int kMinColumnsRows = 12;
 void matmul_columns_u8s8_s32_avx512vnni(const MatmulArgs& args);
 void matmul_u8s8_s32_amxint8(const MatmulArgs& args);
+
+void matmul_panels_u8s8_s32_avx512vnni(const PanelArgs& args);
+void matmul_panels_u8s8_s32_amxint8(const PanelArgs& args);
 
 }  // namespace qnpu

@@ -14,6 +14,9 @@
 //   dpbusd<c, a, b>()              tile c += tile a * tile b
 //   load_columns<kBits>(x, k0, n, columns)   32 rows of B, from K = k0 on, as columns.h has them
 //
+// Where the weights lie in panels (panels.h), those of 8 bits are columns already, and those of 4
+// bits become columns by two operations a register, without a transposition.
+//
 // 4 bits: the columns hold 16 times the weights; the last part of K divides by 16.
 #pragma once
 
@@ -22,6 +25,7 @@
 
 #include "kernels/matmul/columns.h"
 #include "kernels/matmul/matmul.h"
+#include "kernels/matmul/panels.h"
 
 namespace qnpu {
 
@@ -96,15 +100,14 @@ void add_products(const MatmulArgs& x, const TileBlock& block, int64_t k0, int64
 
 template <bool kLower, bool kRight, int kBits, typename Tiles>
 void tile_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& part,
-                const TileColumns& columns, Tiles& tiles) {
+                int64_t steps, const TileColumns& columns, Tiles& tiles) {
   int32_t* c = x.c + block.m * x.ldc + block.n;
   const auto stride = static_cast<int64_t>(sizeof(int32_t)) * x.ldc;
   const auto sums = [&](int i, int j) { return c + kTileRows * (i * x.ldc + j); };
   each_sum_tile(kLower, kRight, [&]<int kTile>(int i, int j) {
     part.first ? tiles.template zero<kTile>() : tiles.template load<kTile>(sums(i, j), stride);
   });
-  add_products<kLower, kRight>(x, block, part.k0, padded_k(part.size, kBits) / kTileBytes, columns,
-                               tiles);
+  add_products<kLower, kRight>(x, block, part.k0, steps, columns, tiles);
   each_sum_tile(kLower, kRight,
                 [&]<int kTile>(int i, int j) { tiles.template store<kTile>(sums(i, j), stride); });
   if (kBits == 8 || !part.last) return;
@@ -115,22 +118,24 @@ void tile_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& 
 
 template <int kBits, typename Tiles>
 void any_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& part,
-               const TileColumns& columns, Tiles& tiles) {
+               int64_t steps, const TileColumns& columns, Tiles& tiles) {
   const bool lower = block.rows > kTileRows, right = block.cols > kTileRows;
-  if (lower && right) return tile_block<true, true, kBits>(x, block, part, columns, tiles);
-  if (lower) return tile_block<true, false, kBits>(x, block, part, columns, tiles);
-  if (right) return tile_block<false, true, kBits>(x, block, part, columns, tiles);
-  tile_block<false, false, kBits>(x, block, part, columns, tiles);
+  if (lower && right) return tile_block<true, true, kBits>(x, block, part, steps, columns, tiles);
+  if (lower) return tile_block<true, false, kBits>(x, block, part, steps, columns, tiles);
+  if (right) return tile_block<false, true, kBits>(x, block, part, steps, columns, tiles);
+  tile_block<false, false, kBits>(x, block, part, steps, columns, tiles);
 }
 
-template <int kBits, typename Tiles>
-void matmul_by_tiles(const MatmulArgs& x, Tiles& tiles) {
-  TileColumns columns;
+// `columns_at(k0, n)` gives the columns of a part of K, whose operand A is padded to `block` bytes.
+template <int kBits, typename Tiles, typename ColumnsAt>
+void walk_blocks(const MatmulArgs& x, int64_t block_bytes, Tiles& tiles,
+                 const ColumnsAt& columns_at) {
   int rows = 0, cols = 0;  // that the tiles are configured for
   for (int n = 0; n < x.n; n += kColumns) {
     for (int64_t k0 = 0; k0 < x.k; k0 += kTilesPart) {
       const ColumnsPart part = columns_part<kTilesPart>(x.k, k0);
-      tiles.template load_columns<kBits>(x, k0, n, columns);
+      const int64_t steps = (part.size + block_bytes - 1) / block_bytes * block_bytes / kTileBytes;
+      const TileColumns& columns = columns_at(k0, n);
       for (int m = 0; m < x.m; m += 2 * kTileRows) {
         const TileBlock block = {m, n, std::min(2 * kTileRows, x.m - m),
                                  std::min(kColumns, x.n - n)};
@@ -138,11 +143,55 @@ void matmul_by_tiles(const MatmulArgs& x, Tiles& tiles) {
           rows = block.rows, cols = block.cols;
           tiles.configure(tile_config(rows, cols));
         }
-        any_block<kBits>(x, block, part, columns, tiles);
+        any_block<kBits>(x, block, part, steps, columns, tiles);
       }
     }
   }
   tiles.release();
+}
+
+template <int kBits, typename Tiles>
+void matmul_by_tiles(const MatmulArgs& x, Tiles& tiles) {
+  TileColumns columns;
+  walk_blocks<kBits>(x, kBits == 4 ? 128 : 64, tiles,
+                     [&](int64_t k0, int n) -> const TileColumns& {
+                       tiles.template load_columns<kBits>(x, k0, n, columns);
+                       return columns;
+                     });
+}
+
+// From words of 4-bit weights: even nibbles, then odd ones, as the operand has them. What lies past
+// the panel's end is not read; it meets zeros of A.
+inline void unpack_panel(const uint8_t* words, int64_t count, TileColumns& columns) {
+  for (int64_t w = 0; w < count; ++w) {
+    const uint8_t* from = words + w * kPanelRows * 4;
+    auto* even = reinterpret_cast<uint8_t*>(columns.group[2 * w]);
+    auto* odd = reinterpret_cast<uint8_t*>(columns.group[2 * w + 1]);
+    for (int i = 0; i < kPanelRows * 4; ++i) {
+      even[i] = static_cast<uint8_t>(from[i] << 4);
+      odd[i] = from[i] & 0xf0;
+    }
+  }
+}
+
+template <int kBits, typename Tiles>
+void panels_by_tiles(const PanelArgs& p, Tiles& tiles) {
+  const MatmulArgs x = {.m = p.m, .n = p.n, .k = p.k, .a = p.a, .lda = p.lda, .c = p.c,
+                        .ldc = p.ldc};
+  TileColumns columns;
+  const int64_t words = panel_words(p.k, kBits);
+  walk_blocks<kBits>(x, kTileBytes, tiles, [&](int64_t k0, int n) -> const TileColumns& {
+    const int64_t first = k0 * kBits / 32;
+    const int64_t count = std::min<int64_t>(kTilesPart * kBits / 32, words - first);
+    const uint8_t* panel = p.panels + n / kPanelRows * panel_bytes(p.k, kBits);
+    const uint8_t* at = panel + first * kPanelRows * 4;
+    if constexpr (kBits == 4) {
+      unpack_panel(at, count, columns);
+    } else {
+      std::copy_n(at, count * kPanelRows * 4, reinterpret_cast<uint8_t*>(columns.group));
+    }
+    return columns;
+  });
 }
 
 }  // namespace qnpu

@@ -117,6 +117,37 @@ RC_GTEST_PROP(Tiles, EqualReference, (uint64_t seed)) {
   RC_ASSERT(tile_product(c) == product(c, Isa::kReference));
 }
 
+// The same product from weights in panels.
+std::vector<int32_t> panel_product(const MatmulCase& c) {
+  std::vector<uint8_t> panels(panels_bytes(c.n, c.k, c.bits));
+  make_panels(c.b.data(), c.n, c.k, c.bits, panels.data());
+  const int64_t lda = panel_padded_k(c.k);
+  std::vector<uint8_t> a(c.m * lda, 0);
+  for (int64_t i = 0; i < c.m; ++i) {
+    for (int64_t k = 0; k < c.k; ++k) {
+      a[i * lda + panel_index(k, c.bits)] = c.a[i * c.lda + a_index(k, c.bits)];
+    }
+  }
+  return product(c, [&](const MatmulArgs& args) {
+    const PanelArgs x = {args.m, args.n, args.k, a.data(), lda, panels.data(), c.bits,
+                         args.c, args.ldc};
+    PlainTiles tiles;
+    c.bits == 4 ? panels_by_tiles<4>(x, tiles) : panels_by_tiles<8>(x, tiles);
+    EXPECT_TRUE(tiles.released());
+  });
+}
+
+RC_GTEST_PROP(Tiles, PanelsEqualReference, (uint64_t seed)) {
+  Random random(seed);
+  const bool deep = random.one_in(4);
+  const int widest = deep ? 34 : 70;
+  const auto m = static_cast<int>(random.between(1, widest));
+  const auto n = static_cast<int>(random.between(1, widest));
+  const int k = 2 * static_cast<int>(deep ? random.between(500, 1200) : random.between(1, 150));
+  const MatmulCase c = random_matmul(random, m, n, k, random.one_in(2) ? 8 : 4);
+  RC_ASSERT(panel_product(c) == product(c, Isa::kReference));
+}
+
 TEST(Tiles, EveryEdge) {
   Random random(5);
   for (int bits : {8, 4}) {
