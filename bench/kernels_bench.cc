@@ -32,11 +32,11 @@ void attention(benchmark::State& state) {
   const auto keys = random_integers<int8_t>(size_t(s.context) * 192);
   const auto values = random_integers<int8_t>(size_t(s.context) * 192);
   const ExpTables tables = make_exp_tables(0.0005);
-  const AttentionLaw law = {make_requant16(1e-4),  make_add16(1, 1, 1.1), 3000,
-                            tables.high.data(), tables.low.data(),     make_requant16(1e-4)};
+  const AttentionLaw law = {make_requant16(1e-4), make_add16(1, 1, 1.1), 3000,
+                            tables.high.data(),   tables.low.data(),     make_requant16(1e-4)};
   std::vector<int16_t> out(q.size());
   std::vector<uint8_t> scratch(attention_tiles_scratch_bytes(s));
-  const AttentionSegment segment = {s.tokens,      s.position,    q.data(),
+  const AttentionSegment segment = {s.tokens,    s.position,    q.data(),
                                     keys.data(), values.data(), out.data()};
   measure(state, {2 * pairs(s) * 64}, [&] {
     attention_s16s8_s16({&segment, 1}, s, law, scratch.data(), best_isa());

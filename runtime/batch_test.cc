@@ -1,6 +1,7 @@
 // Several sequences in one walk: each gets the bits that it gets alone.
 #include "runtime/batch.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,7 +26,7 @@ Tokens random_tokens(std::mt19937& random, int count) {
 
 Logits copy_of(std::span<const int16_t> logits) { return {logits.begin(), logits.end()}; }
 
-class BatchTest : public ::testing::TestWithParam<std::tuple<const char*, int, Isa>> {
+class BatchTest : public ::testing::TestWithParam<std::tuple<std::string, int, Isa>> {
  protected:
   void SetUp() override {
     const auto [architecture, prefix, isa] = GetParam();
@@ -130,10 +131,16 @@ TEST_P(BatchTest, WrongCalls) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, BatchTest,
-                         ::testing::Combine(::testing::Values("llama", "qwen3"),
+                         ::testing::Combine(::testing::Values(std::string("llama"),
+                                                              std::string("qwen3")),
                                             ::testing::Values(0, 2),
                                             ::testing::Values(Isa::kReference, Isa::kAvx2,
-                                                              Isa::kAvx512Vnni, Isa::kAmxInt8)));
+                                                              Isa::kAvx512Vnni, Isa::kAmxInt8)),
+                         [](const auto& info) {
+                           return fmt::format("{}_prefix{}_{}", std::get<0>(info.param),
+                                              std::get<1>(info.param),
+                                              isa_name(std::get<2>(info.param)));
+                         });
 
 }  // namespace
 }  // namespace qnpu

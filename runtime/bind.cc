@@ -233,7 +233,8 @@ void bind_trace(const Graph& graph, const Plan& plan, std::byte* trace_arena, Bo
     const Node& node = graph.nodes[i];
     BoundNode& n = bound.nodes[i];
     if (graph.site(node.out).role == Role::kScores) n.out = buffer(node.out);
-    if (!node.in.empty() && graph.site(node.in[0]).role == Role::kScores) n.in0 = buffer(node.in[0]);
+    if (!node.in.empty() && graph.site(node.in[0]).role == Role::kScores)
+      n.in0 = buffer(node.in[0]);
   }
   bound.trace_scratch = trace_arena == nullptr ? nullptr : trace_arena + plan.trace_scratch_offset;
 }

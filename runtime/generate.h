@@ -14,8 +14,8 @@ namespace qnpu {
 struct GenerateOptions {
   SamplingOptions sampling = {};
   int max_tokens = 256;
-  int speculate = 0;  // tokens proposed at a time by prompt look-up (speculate.h); the result is the
-                      // same, only the time is not
+  int speculate = 0;  // tokens proposed at a time by prompt look-up (speculate.h); the result is
+                      // the same, only the time is not
   std::vector<int32_t> end_tokens = {};  // not part of the result
 };
 

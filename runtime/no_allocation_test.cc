@@ -1,6 +1,7 @@
 // Nothing is allocated while a session runs: every operator new of this program is counted. (Memory
 // taken by malloc directly is not seen; kernels and the walk do not call it. The kernels' threads
 // are made in the first call.)
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -67,11 +68,8 @@ TEST_P(NoAllocationTest, RunDoesNotAllocate) {
                                 /*positions=*/192, /*prefix=*/2);
   Session session(load_artifact(folder.path()),
                   {.context = 150, .max_rows = 60, .threads = threads, .isa = isa});
-  Session several(load_artifact(folder.path()), {.context = 100,
-                                                 .max_rows = 60,
-                                                 .threads = threads,
-                                                 .sequences = 3,
-                                                 .isa = isa});
+  Session several(load_artifact(folder.path()),
+                  {.context = 100, .max_rows = 60, .threads = threads, .sequences = 3, .isa = isa});
   const std::vector<int32_t> tokens(60, 11);
   const Piece pieces[] = {{2, std::span(tokens).first(9)},
                           {0, std::span(tokens).first(1)},
@@ -93,7 +91,11 @@ TEST_P(NoAllocationTest, RunDoesNotAllocate) {
 INSTANTIATE_TEST_SUITE_P(Isas, NoAllocationTest,
                          ::testing::Combine(::testing::Values(Isa::kReference, Isa::kAvx2,
                                                               Isa::kAvx512Vnni, Isa::kAmxInt8),
-                                            ::testing::Values(1, 2)));
+                                            ::testing::Values(1, 2)),
+                         [](const auto& info) {
+                           return fmt::format("{}_threads{}", isa_name(std::get<0>(info.param)),
+                                              std::get<1>(info.param));
+                         });
 
 TEST(NoAllocation, TheCounterCounts) {
   if (!kCounts) GTEST_SKIP() << "not counted under AddressSanitizer";

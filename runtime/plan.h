@@ -17,8 +17,8 @@
 namespace qnpu {
 
 struct PlanSize {
-  int capacity = 0;   // positions of a cache, and row stride of the scores
-  int max_rows = 0;   // tokens per walk
+  int capacity = 0;  // positions of a cache, and row stride of the scores
+  int max_rows = 0;  // tokens per walk
   int sequences = 1;
   size_t scratch_bytes = 0;        // of the walk
   size_t trace_scratch_bytes = 0;  // of attention's steps one by one

@@ -94,7 +94,7 @@ struct Session::Impl {
   int capacity = 0;
   int max_rows = 0;
   int threads = 0;
-  int prefix = 0;  // positions of the caches that are constants
+  int prefix = 0;              // positions of the caches that are constants
   std::vector<int> positions;  // of each sequence
   int vocab = 0;
   Plan plan;

@@ -9,7 +9,8 @@
 namespace qnpu {
 
 // The tokens of `history` behind the latest earlier occurrence of its last `n` tokens, for the
-// largest n from 4 down to 2 that has one; at most `count` of them, a view of `history`. Empty: none.
+// largest n from 4 down to 2 that has one; at most `count` of them, a view of `history`. Empty:
+// none.
 std::span<const int32_t> propose(std::span<const int32_t> history, int count);
 
 }  // namespace qnpu

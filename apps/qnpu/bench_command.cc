@@ -46,7 +46,8 @@ double median(std::vector<double> values) {
 std::vector<int32_t> random_tokens(int count, int vocab, uint32_t seed) {
   std::mt19937 engine(seed);
   std::vector<int32_t> tokens(static_cast<size_t>(count));
-  for (int32_t& token : tokens) token = static_cast<int32_t>(engine() % static_cast<uint32_t>(vocab));
+  for (int32_t& token : tokens)
+    token = static_cast<int32_t>(engine() % static_cast<uint32_t>(vocab));
   return tokens;
 }
 
@@ -152,7 +153,8 @@ void print_rows(const json& rows, const char* key) {
     if (row.value("batch", 1) > 1) fmt::print("  ({} sequences)", row["batch"].get<int>());
     if (row.contains("shares")) {
       for (const auto& [op, share] : row["shares"].items()) {
-        if (share.get<double>() >= 0.005) fmt::print("  {} {:.0f} %", op, 100 * share.get<double>());
+        if (share.get<double>() >= 0.005)
+          fmt::print("  {} {:.0f} %", op, 100 * share.get<double>());
       }
     }
     fmt::print("\n");
@@ -166,8 +168,8 @@ void run(const Options& options) {
   const int longest = std::max(*std::max_element(options.prompts.begin(), options.prompts.end()),
                                *std::max_element(options.contexts.begin(), options.contexts.end()));
   SessionOptions session_options;
-  session_options.context = std::min(artifact->positions, longest + options.decode +
-                                                              artifact->graph.prefix_length());
+  session_options.context =
+      std::min(artifact->positions, longest + options.decode + artifact->graph.prefix_length());
   session_options.threads = options.threads;
   session_options.max_rows = options.rows;
   session_options.sequences = *std::max_element(options.batches.begin(), options.batches.end());

@@ -153,9 +153,10 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--threads", options->threads, "Default: all cores")
       ->check(CLI::PositiveNumber);
   command
-      ->add_option("--speculate", options->speculate,
-                   "Tokens proposed at a time from what the text has said before; the result is the "
-                   "same (0: none)")
+      ->add_option(
+          "--speculate", options->speculate,
+          "Tokens proposed at a time from what the text has said before; the result is the "
+          "same (0: none)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->callback([options, prompt, file] {

@@ -119,8 +119,12 @@ RC_GTEST_PROP(Attention, TilesEqualTheFourSteps, (uint64_t seed)) {
   // Now and then a sum with larger numbers than a fast path takes.
   AddLaw mask = make_add16(1.0, 0.5, 1.0 + 0.01 * random.between(0, 100));
   if (random.one_in(4)) mask = {mask.ma << 4, mask.mb << 4, mask.shift + 4};
-  const AttentionLaw law = {random_law(random), mask,          int(random.between(0, 32767)),
-                            tables.high.data(), tables.low.data(), random_law(random)};
+  const AttentionLaw law = {random_law(random),
+                            mask,
+                            int(random.between(0, 32767)),
+                            tables.high.data(),
+                            tables.low.data(),
+                            random_law(random)};
   std::vector<uint8_t> scratch(attention_tiles_scratch_bytes(all.shape));
   const auto run = [&](Isa isa) {
     for (auto& out : all.out) std::fill(out.begin(), out.end(), kUntouched);

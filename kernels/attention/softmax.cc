@@ -61,8 +61,7 @@ QNPU_VECTORIZE void divide_to_bytes(const uint16_t* e, int n, SoftmaxReciprocal 
 void softmax_row(const SoftmaxRow& row, const AttentionLaw& law) {
   mask_row(row.scores, row.n, law.mask, law.mask_zero_point, row.scores);
   const int max = row_max(row.scores, row.n);
-  const uint32_t sum =
-      exponentials16(row.scores, row.n, max, law.exp_high, law.exp_low, row.e);
+  const uint32_t sum = exponentials16(row.scores, row.n, max, law.exp_high, law.exp_low, row.e);
   divide_to_bytes(row.e, row.n, softmax_reciprocal(sum), row.high, row.low);
 }
 

@@ -46,8 +46,8 @@ __m512i look_up(const uint32_t* table, int pairs, __m512i index) {
   for (int p = 0; p < pairs; ++p) {
     const __m512i values = _mm512_permutex2var_epi32(_mm512_loadu_si512(table + 32 * p), index,
                                                      _mm512_loadu_si512(table + 32 * p + 16));
-    result = _mm512_mask_mov_epi32(result, _mm512_cmpeq_epi32_mask(pair, _mm512_set1_epi32(p)),
-                                   values);
+    result =
+        _mm512_mask_mov_epi32(result, _mm512_cmpeq_epi32_mask(pair, _mm512_set1_epi32(p)), values);
   }
   return result;
 }
@@ -55,8 +55,7 @@ __m512i look_up(const uint32_t* table, int pairs, __m512i index) {
 // (a * b) >> 30 of 16 lanes, below 2^32.
 __m512i product_30(__m512i a, __m512i b) {
   const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a, b), 30);
-  const __m512i odd =
-      _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
   return _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 2));
 }
 

@@ -28,9 +28,7 @@ uint8_t* aligned(void* scratch) {
   return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);
 }
 
-bool by_panels(const LinearWeights& w, Isa isa) {
-  return w.panels != nullptr && takes_panels(isa);
-}
+bool by_panels(const LinearWeights& w, Isa isa) { return w.panels != nullptr && takes_panels(isa); }
 
 // The left operand: of each row of x its bytes, or its high and its low ones.
 struct Operand {

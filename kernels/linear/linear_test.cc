@@ -116,7 +116,7 @@ TEST(Linear, ExtremesAtALargeK) {
     const std::vector<int32_t> sums(3, kK * (bits == 8 ? -128 : -8));
     const Requant law = make_requant8(1e-4);
     const std::vector<int32_t> mantissa(3, law.mantissa), shift(3, law.shift);
-    LinearWeights w{3, kK, bits, weight.data(), sums.data(), nullptr, mantissa.data(),
+    LinearWeights w{3,           kK, bits, weight.data(), sums.data(), nullptr, mantissa.data(),
                     shift.data()};
     std::vector<uint8_t> laid_out(panels_bytes(3, kK, bits));
     make_panels(weight.data(), 3, kK, bits, laid_out.data());

@@ -5,8 +5,9 @@
 //
 // One register load then serves 16 results, nothing has to be summed across a register, and memory
 // is read straight on from the first panel to the last. It is a transposition of 32-bit words
-// whatever the weight's width; N is padded to whole panels and K to whole words, with zeros. Four bytes hold 8 weights of 4
-// bits, even ones in the low nibbles: the left operand's bytes are put in that order (panel_index).
+// whatever the weight's width; N is padded to whole panels and K to whole words, with zeros. Four
+// bytes hold 8 weights of 4 bits, even ones in the low nibbles: the left operand's bytes are put in
+// that order (panel_index).
 #pragma once
 
 #include <cstddef>

@@ -99,8 +99,8 @@ void add_products(const MatmulArgs& x, const TileBlock& block, int64_t k0, int64
 }
 
 template <bool kLower, bool kRight, int kBits, typename Tiles>
-void tile_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& part,
-                int64_t steps, const TileColumns& columns, Tiles& tiles) {
+void tile_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& part, int64_t steps,
+                const TileColumns& columns, Tiles& tiles) {
   int32_t* c = x.c + block.m * x.ldc + block.n;
   const auto stride = static_cast<int64_t>(sizeof(int32_t)) * x.ldc;
   const auto sums = [&](int i, int j) { return c + kTileRows * (i * x.ldc + j); };
@@ -117,8 +117,8 @@ void tile_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& 
 }
 
 template <int kBits, typename Tiles>
-void any_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& part,
-               int64_t steps, const TileColumns& columns, Tiles& tiles) {
+void any_block(const MatmulArgs& x, const TileBlock& block, const ColumnsPart& part, int64_t steps,
+               const TileColumns& columns, Tiles& tiles) {
   const bool lower = block.rows > kTileRows, right = block.cols > kTileRows;
   if (lower && right) return tile_block<true, true, kBits>(x, block, part, steps, columns, tiles);
   if (lower) return tile_block<true, false, kBits>(x, block, part, steps, columns, tiles);
@@ -153,11 +153,10 @@ void walk_blocks(const MatmulArgs& x, int64_t block_bytes, Tiles& tiles,
 template <int kBits, typename Tiles>
 void matmul_by_tiles(const MatmulArgs& x, Tiles& tiles) {
   TileColumns columns;
-  walk_blocks<kBits>(x, kBits == 4 ? 128 : 64, tiles,
-                     [&](int64_t k0, int n) -> const TileColumns& {
-                       tiles.template load_columns<kBits>(x, k0, n, columns);
-                       return columns;
-                     });
+  walk_blocks<kBits>(x, kBits == 4 ? 128 : 64, tiles, [&](int64_t k0, int n) -> const TileColumns& {
+    tiles.template load_columns<kBits>(x, k0, n, columns);
+    return columns;
+  });
 }
 
 // From words of 4-bit weights: even nibbles, then odd ones, as the operand has them. What lies past
@@ -176,8 +175,8 @@ inline void unpack_panel(const uint8_t* words, int64_t count, TileColumns& colum
 
 template <int kBits, typename Tiles>
 void panels_by_tiles(const PanelArgs& p, Tiles& tiles) {
-  const MatmulArgs x = {.m = p.m, .n = p.n, .k = p.k, .a = p.a, .lda = p.lda, .c = p.c,
-                        .ldc = p.ldc};
+  const MatmulArgs x = {
+      .m = p.m, .n = p.n, .k = p.k, .a = p.a, .lda = p.lda, .c = p.c, .ldc = p.ldc};
   TileColumns columns;
   const int64_t words = panel_words(p.k, kBits);
   walk_blocks<kBits>(x, kTileBytes, tiles, [&](int64_t k0, int n) -> const TileColumns& {

@@ -129,8 +129,8 @@ std::vector<int32_t> panel_product(const MatmulCase& c) {
     }
   }
   return product(c, [&](const MatmulArgs& args) {
-    const PanelArgs x = {args.m, args.n, args.k, a.data(), lda, panels.data(), c.bits,
-                         args.c, args.ldc};
+    const PanelArgs x = {args.m,        args.n, args.k, a.data(), lda,
+                         panels.data(), c.bits, args.c, args.ldc};
     PlainTiles tiles;
     c.bits == 4 ? panels_by_tiles<4>(x, tiles) : panels_by_tiles<8>(x, tiles);
     EXPECT_TRUE(tiles.released());
