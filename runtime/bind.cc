@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/status.h"
+#include "kernels/matmul/panels.h"
 
 namespace qnpu {
 namespace {
@@ -216,6 +217,7 @@ BoundGraph bind_graph(const Artifact& artifact, const Plan& plan, int capacity, 
   bound.scratch = arena + plan.scratch_offset;
   bound.cache_stride = static_cast<int64_t>(plan.cache_bytes);
   bound.attention = attention_shape(graph.config, capacity);
+  bound.attention.panels = takes_panels(isa);
   for (const Node& node : graph.nodes) {
     bound.nodes.push_back(bind_node(artifact, node, plan, arena));
     if (node.op == Op::kAppend) bound.tail = bound.nodes.size();

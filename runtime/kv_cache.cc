@@ -1,6 +1,6 @@
 #include "runtime/kv_cache.h"
 
-#include <cstring>
+#include <vector>
 
 namespace qnpu {
 namespace {
@@ -25,21 +25,33 @@ void write_prefix(const Artifact& artifact, const BoundGraph& bound, int sequenc
 }
 
 void copy_caches(const BoundGraph& bound, int from, int to, int positions) {
-  const int64_t width = int64_t{bound.attention.kv_heads} * bound.attention.head_dim;
-  const auto count = static_cast<size_t>(positions);
   for (const BoundNode& node : bound.nodes) {
     if (node.op != Op::kAppend) continue;
-    const int8_t* source = cache(bound, node, from);
-    int8_t* target = cache(bound, node, to);
-    if (node.keys) {
-      std::memcpy(target, source, count * static_cast<size_t>(width));
-      continue;
-    }
-    for (int64_t d = 0; d < width; ++d) {
-      std::memcpy(target + d * bound.attention.context, source + d * bound.attention.context,
-                  count);
+    (node.keys ? copy_keys : copy_values)(cache(bound, node, from), bound.attention, positions,
+                                          cache(bound, node, to));
+  }
+}
+
+void set_cache_layout(BoundGraph& bound, bool panels, int positions) {
+  const AttentionShape from = bound.attention;
+  if (from.panels == panels) return;
+  AttentionShape to = from;
+  to.panels = panels;
+  std::vector<int8_t> old;
+  for (const BoundNode& node : bound.nodes) {
+    if (node.op != Op::kAppend) continue;
+    int8_t* data = cache(bound, node, 0);
+    const auto offset = node.keys ? key_offset : value_offset;
+    old.assign(data, data + (node.keys ? key_cache_bytes(from) : value_cache_bytes(from)));
+    for (int64_t g = 0; g < from.kv_heads; ++g) {
+      for (int64_t c = 0; c < positions; ++c) {
+        for (int64_t d = 0; d < from.head_dim; ++d) {
+          data[offset(to, g, c, d)] = old[static_cast<size_t>(offset(from, g, c, d))];
+        }
+      }
     }
   }
+  bound.attention.panels = panels;
 }
 
 }  // namespace qnpu

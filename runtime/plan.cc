@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/attention/attention.h"
+
 namespace qnpu {
 namespace {
 
@@ -18,9 +20,14 @@ size_t buffer_bytes(const Graph& graph, const Site& site, const PlanSize& size) 
     case Role::kScores:
       return align64(static_cast<size_t>(graph.config.num_heads) * max_rows * capacity * width);
     case Role::kKCache:
-    case Role::kVCache:
-      return align64(static_cast<size_t>(graph.config.num_kv_heads) *
-                     static_cast<size_t>(graph.config.head_dim) * capacity * width);
+    case Role::kVCache: {
+      const AttentionShape shape = {.context = size.capacity,
+                                    .kv_heads = graph.config.num_kv_heads,
+                                    .head_dim = graph.config.head_dim,
+                                    .panels = size.cache_panels};
+      return align64(site.role == Role::kKCache ? key_cache_bytes(shape)
+                                                : value_cache_bytes(shape));
+    }
     default:
       return 0;
   }

@@ -20,6 +20,7 @@ struct PlanSize {
   int capacity = 0;  // positions of a cache, and row stride of the scores
   int max_rows = 0;  // tokens per walk
   int sequences = 1;
+  bool cache_panels = false;       // layout of the caches (kernels/attention/attention.h)
   size_t scratch_bytes = 0;        // of the walk
   size_t trace_scratch_bytes = 0;  // of attention's steps one by one
 };

@@ -27,7 +27,11 @@ class PlanTest : public ::testing::TestWithParam<std::tuple<const char*, const c
 TEST_P(PlanTest, BuffersAliveTogetherNeverOverlap) {
   const auto [architecture, recipe, max_rows] = GetParam();
   const Graph graph = tiny_graph(architecture, recipe);
-  const Plan plan = make_plan(graph, {192, max_rows, 2, 1000, 500});
+  const Plan plan = make_plan(graph, {.capacity = 192,
+                                      .max_rows = max_rows,
+                                      .sequences = 2,
+                                      .scratch_bytes = 1000,
+                                      .trace_scratch_bytes = 500});
   int compared = 0;
   for (size_t i = 0; i < plan.sites.size(); ++i) {
     const Placement& a = plan.sites[i];
@@ -125,6 +129,9 @@ TEST(Plan, CachesHoldEveryPosition) {
   const Plan plan = make_plan(graph, {192, 16});
   // 5 layers, K and V, 2 KV heads of 16.
   EXPECT_EQ(plan.cache_bytes, 5u * 2 * 192 * 2 * 16);
+  // In panels a head's values take 32 bytes a position.
+  const Plan panels = make_plan(graph, {.capacity = 192, .max_rows = 16, .cache_panels = true});
+  EXPECT_EQ(panels.cache_bytes, 5u * 192 * 2 * (16 + 32));
 }
 
 }  // namespace

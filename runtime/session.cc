@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/status.h"
+#include "kernels/matmul/panels.h"
 #include "runtime/batch.h"
 #include "runtime/bind.h"
 #include "runtime/execute.h"
@@ -108,7 +109,7 @@ struct Session::Impl {
   Watch watch;
 
   Impl(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
-  PlanSize plan_size(int sequences) const;
+  PlanSize plan_size(int sequences, Isa isa) const;
   void check(std::span<const int32_t> tokens, int sequence) const;
   void check_sequence(int sequence) const;
   void check(std::span<const Piece> pieces) const;
@@ -132,7 +133,7 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
   positions.assign(static_cast<size_t>(options.sequences), prefix);
   vocab = logits_site().cols;
   const ThreadScope scope(threads);  // scratch may depend on the number of threads
-  plan = make_plan(graph, plan_size(options.sequences));
+  plan = make_plan(graph, plan_size(options.sequences, options.isa));
   arena = allocate(plan.arena_bytes);
   bound = bind_graph(*artifact, plan, capacity, arena.get(), options.isa);
   panels = WeightPanels(bound);
@@ -142,11 +143,12 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
   }
 }
 
-PlanSize Session::Impl::plan_size(int sequences) const {
+PlanSize Session::Impl::plan_size(int sequences, Isa isa) const {
   const Graph& graph = artifact->graph;
   return {.capacity = capacity,
           .max_rows = max_rows,
           .sequences = sequences,
+          .cache_panels = takes_panels(isa),
           .scratch_bytes = graph_scratch_bytes(graph, capacity, max_rows),
           .trace_scratch_bytes = trace_scratch_bytes(graph, capacity, max_rows)};
 }
@@ -261,6 +263,10 @@ void Session::Impl::set_trace(Trace wished) {
   trace = std::move(wished);
   if (trace && !trace_arena) trace_arena = allocate(plan.trace_bytes);
   bind_trace(artifact->graph, plan, trace ? trace_arena.get() : nullptr, bound);
+  // The steps of attention read rows.
+  if (positions.size() == 1) {
+    set_cache_layout(bound, !trace && takes_panels(bound.isa), positions[0]);
+  }
 }
 
 Session::Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options)

@@ -10,6 +10,7 @@
 
 #include "kernels/attention/paths.h"
 #include "kernels/attention/scratch.h"
+#include "kernels/matmul/panels.h"
 #include "kernels/pack/pack.h"
 #include "kernels/parallel.h"
 #include "kernels/requantize/requantize.h"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr int kTileRows = 32;
 constexpr int kCols = kRequantCols;
+static_assert(kCols == kPanelRows);
 
 size_t round64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -84,30 +86,51 @@ void pack_queries(const Work& work, const Tile& tile, uint8_t* queries) {
   std::fill(last + hd, last + stride, uint8_t{0});
 }
 
+// Rows of A [m, lda] times the keys [c0, c0 + n) of the tile's KV head.
+void multiply_keys(const Work& work, const Tile& tile, const uint8_t* a, int m, int c0, int n,
+                   int32_t* c) {
+  const AttentionShape& s = work.shape;
+  const int8_t* keys = tile.segment->k_cache + key_offset(s, tile.kv_head, c0, 0);
+  const auto* b = reinterpret_cast<const uint8_t*>(keys);
+  const int64_t lda = padded_k(s.head_dim, 8);
+  if (s.panels) {
+    return matmul_panels_u8s8_s32({.m = m, .n = n, .k = s.head_dim, .a = a, .lda = lda,
+                                   .panels = b, .bits = 8, .c = c, .ldc = kCols},
+                                  work.isa);
+  }
+  matmul_u8s8_s32({.m = m, .n = n, .k = s.head_dim, .a = a, .lda = lda, .b = b,
+                   .ldb = int64_t{s.kv_heads} * s.head_dim, .b_bits = 8, .c = c, .ldc = kCols},
+                  work.isa);
+}
+
+// Rows of A times `seen` positions of dimensions [d0, d0 + n) of the values.
+void multiply_values(const Work& work, const Tile& tile, const uint8_t* a, int m, int seen, int d0,
+                     int n, int32_t* c) {
+  const AttentionShape& s = work.shape;
+  const int8_t* values = tile.segment->v_cache + value_offset(s, tile.kv_head, 0, d0);
+  const auto* b = reinterpret_cast<const uint8_t*>(values);
+  const int64_t lda = padded_k(s.context, 8);
+  if (s.panels) {
+    return matmul_panels_u8s8_s32({.m = m, .n = n, .k = seen, .a = a, .lda = lda, .panels = b,
+                                   .bits = 8, .c = c, .ldc = kCols},
+                                  work.isa);
+  }
+  matmul_u8s8_s32({.m = m, .n = n, .k = seen, .a = a, .lda = lda, .b = b, .ldb = s.context,
+                   .b_bits = 8, .c = c, .ldc = kCols},
+                  work.isa);
+}
+
 // Scores of the tile against keys [c0, c0 + n).
 void score_block(const Work& work, const Tile& tile, int c0, int n, RequantBlock& block,
                  const TileScratch& scratch) {
-  const AttentionShape& s = work.shape;
-  const int64_t width = int64_t{s.kv_heads} * s.head_dim;
   alignas(64) int32_t acc[(2 * kTileRows + 1) * kCols];
-  const int8_t* keys = tile.segment->k_cache + c0 * width + int64_t{tile.kv_head} * s.head_dim;
-  matmul_u8s8_s32({.m = 2 * tile.rows + 1,
-                   .n = n,
-                   .k = s.head_dim,
-                   .a = scratch.queries,
-                   .lda = padded_k(s.head_dim, 8),
-                   .b = reinterpret_cast<const uint8_t*>(keys),
-                   .ldb = width,
-                   .b_bits = 8,
-                   .c = acc,
-                   .ldc = kCols},
-                  work.isa);
+  multiply_keys(work, tile, scratch.queries, 2 * tile.rows + 1, c0, n, acc);
   for (int j = 0; j < n; ++j) block.offset[j] = -acc[2 * tile.rows * kCols + j];
   for (int r = 0; r < tile.rows; ++r) {
     const int cols = std::min(n, work.seen(tile, r) - c0);
     if (cols <= 0) continue;
     requantize_row_s16(acc + r * kCols, acc + (tile.rows + r) * kCols, cols, block,
-                       scratch.scores + r * padded_k(s.context, 8) + c0, work.isa);
+                       scratch.scores + r * padded_k(work.shape.context, 8) + c0, work.isa);
   }
 }
 
@@ -140,21 +163,11 @@ void tile_context(const Work& work, const Tile& tile, const TileScratch& scratch
   const AttentionShape& s = work.shape;
   RequantBlock block;
   for (int j = 0; j < kCols; ++j) set_requant16(block, j, work.law.context, 0);
-  const int8_t* values = tile.segment->v_cache + int64_t{tile.kv_head} * s.head_dim * s.context;
+  const int seen = work.seen(tile, tile.rows - 1);
   alignas(64) int32_t acc[2 * kTileRows * kCols];
   for (int d0 = 0; d0 < s.head_dim; d0 += kCols) {
     const int n = std::min(kCols, s.head_dim - d0);
-    matmul_u8s8_s32({.m = 2 * tile.rows,
-                     .n = n,
-                     .k = work.seen(tile, tile.rows - 1),
-                     .a = scratch.planes,
-                     .lda = padded_k(s.context, 8),
-                     .b = reinterpret_cast<const uint8_t*>(values + int64_t{d0} * s.context),
-                     .ldb = s.context,
-                     .b_bits = 8,
-                     .c = acc,
-                     .ldc = kCols},
-                    work.isa);
+    multiply_values(work, tile, scratch.planes, 2 * tile.rows, seen, d0, n, acc);
     for (int r = 0; r < tile.rows; ++r) {
       requantize_row_s16(acc + r * kCols, acc + (tile.rows + r) * kCols, n, block,
                          tile.segment->out + work.offset(tile, r) + d0, work.isa);

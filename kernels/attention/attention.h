@@ -20,14 +20,26 @@ struct AttentionShape {
   int position = 0;  // tokens already in the cache
   int context = 0;   // capacity C of the cache, and row stride of scores
   int heads = 0, kv_heads = 0, head_dim = 0;
+  // Whether the caches are panels (kernels/matmul/panels.h): of each KV head the keys are a matrix
+  // of C rows, the values one of hd rows. C is a multiple of 32 then. Else they are
+  // [C, KV * hd] and [KV * hd, C], as the steps of attention one by one read them.
+  bool panels = false;
 };
+
+// Where dimension d of KV head g at position c lies in a cache, and the caches' sizes.
+int64_t key_offset(const AttentionShape& shape, int64_t g, int64_t c, int64_t d);
+int64_t value_offset(const AttentionShape& shape, int64_t g, int64_t c, int64_t d);
+size_t key_cache_bytes(const AttentionShape& shape);
+size_t value_cache_bytes(const AttentionShape& shape);
 
 size_t attention_scratch_bytes(const AttentionShape& shape);
 
-// New rows [T, KV * hd] into the key cache [C, KV * hd].
+// New rows [T, KV * hd] into a cache.
 void append_keys(const int8_t* rows, const AttentionShape& shape, int8_t* k_cache);
-// New rows [T, KV * hd] into the value cache [KV * hd, C].
 void append_values(const int8_t* rows, const AttentionShape& shape, int8_t* v_cache);
+// The first `positions` of one cache into another.
+void copy_keys(const int8_t* from, const AttentionShape& shape, int positions, int8_t* to);
+void copy_values(const int8_t* from, const AttentionShape& shape, int positions, int8_t* to);
 
 // q [T, H * hd] times keys -> scores [H, T, C]. Law: requantize16.
 void scores_s16s8_s16(const int16_t* q, const int8_t* k_cache, const AttentionShape& shape,
@@ -61,8 +73,8 @@ struct AttentionSegment {
   int tokens = 0;
   int position = 0;
   const int16_t* q = nullptr;       // [T, H * hd]
-  const int8_t* k_cache = nullptr;  // [C, KV * hd]
-  const int8_t* v_cache = nullptr;  // [KV * hd, C]
+  const int8_t* k_cache = nullptr;
+  const int8_t* v_cache = nullptr;
   int16_t* out = nullptr;           // [T, H * hd]
 };
 

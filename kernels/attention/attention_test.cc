@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/matmul/panels.h"
 #include "kernels/testing.h"
 
 namespace qnpu {
@@ -142,6 +143,78 @@ TEST(Attention, MaskKeepsToTheVisiblePart) {
   mask_s16(scores.data(), s, make_add16(1.0, 1.0, 2.0), 32000, masked.data());
   EXPECT_EQ(masked, (std::vector<int16_t>{32050, 31950, kUntouched, kUntouched, 32767, 15616, 32051,
                                           kUntouched}));
+}
+
+// The same numbers in the other layout.
+std::vector<int8_t> in_panels(const std::vector<int8_t>& rows, AttentionShape s, bool keys) {
+  AttentionShape to = s;
+  to.panels = true;
+  const auto offset = keys ? key_offset : value_offset;
+  std::vector<int8_t> panels(keys ? key_cache_bytes(to) : value_cache_bytes(to), 0x5a);
+  for (int g = 0; g < s.kv_heads; ++g) {
+    for (int c = 0; c < s.context; ++c) {
+      for (int d = 0; d < s.head_dim; ++d) panels[offset(to, g, c, d)] = rows[offset(s, g, c, d)];
+    }
+  }
+  return panels;
+}
+
+RC_GTEST_PROP(Attention, CachesInPanelsGiveTheSame, (uint64_t seed)) {
+  Random random(seed);
+  Segments all = random_segments(random);
+  all.shape.context = 320;  // a multiple of 32 that holds every position
+  const ExpTables tables = make_exp_tables(0.003);
+  const AttentionLaw law = {random_law(random),  make_add16(1.0, 0.5, 1.2), 300,
+                            tables.high.data(), tables.low.data(),         random_law(random)};
+  for (auto& k : all.keys) k = random.integers<int8_t>(cache(all.shape), -128, 127);
+  for (auto& v : all.values) v = random.integers<int8_t>(cache(all.shape), -128, 127);
+  std::vector<std::vector<int8_t>> panels;
+  std::vector<AttentionSegment> list = all.list, other = all.list;
+  for (size_t i = 0; i < list.size(); ++i) {
+    list[i].k_cache = all.keys[i].data();
+    list[i].v_cache = all.values[i].data();
+    other[i].k_cache = panels.emplace_back(in_panels(all.keys[i], all.shape, true)).data();
+    other[i].v_cache = panels.emplace_back(in_panels(all.values[i], all.shape, false)).data();
+  }
+  std::vector<uint8_t> scratch(attention_tiles_scratch_bytes(all.shape));
+  attention_s16s8_s16(list, all.shape, law, scratch.data(), Isa::kReference);
+  const auto expected = all.out;
+  AttentionShape shape = all.shape;
+  shape.panels = true;
+  for (Isa isa : fast_isas()) {
+    if (!takes_panels(isa)) continue;
+    for (auto& out : all.out) std::fill(out.begin(), out.end(), kUntouched);
+    attention_s16s8_s16(other, shape, law, scratch.data(), isa);
+    RC_ASSERT(all.out == expected);
+  }
+}
+
+// Appending and copying put every number where the offsets say, in both layouts.
+RC_GTEST_PROP(Attention, CachesHoldWhatWasAppended, (uint64_t seed)) {
+  Random random(seed);
+  AttentionShape s = random_shape(random);
+  s.context = 160;
+  s.panels = random.one_in(2);
+  const size_t width = size_t(s.kv_heads) * s.head_dim;
+  const auto rows = random.integers<int8_t>(s.tokens * width, -128, 127);
+  std::vector<int8_t> k(key_cache_bytes(s), 99), v(value_cache_bytes(s), 99);
+  append_keys(rows.data(), s, k.data());
+  append_values(rows.data(), s, v.data());
+  std::vector<int8_t> k2(k.size(), 7), v2(v.size(), 7);
+  const int copied = s.position + static_cast<int>(random.between(0, s.tokens));
+  copy_keys(k.data(), s, copied, k2.data());
+  copy_values(v.data(), s, copied, v2.data());
+  for (int g = 0; g < s.kv_heads; ++g) {
+    for (int c = 0; c < s.position + s.tokens; ++c) {
+      for (int d = 0; d < s.head_dim; ++d) {
+        const int64_t at_k = key_offset(s, g, c, d), at_v = value_offset(s, g, c, d);
+        const int8_t wanted =
+            c < s.position ? 99 : rows[(c - s.position) * width + g * s.head_dim + d];
+        RC_ASSERT(k[at_k] == wanted && v[at_v] == wanted);
+        RC_ASSERT(c >= copied || (k2[at_k] == wanted && v2[at_v] == wanted));
+      }
+    }
+  }
 }
 
 TEST(Attention, CachesHoldRowsAndColumns) {
