@@ -28,7 +28,7 @@ struct Weights {
     for (size_t i = 0; i < copies; ++i) {
       if (takes_panels(best_isa())) {
         panels.resize((i + 1) * panel_bytes);
-        make_panels(one.data(), n, k, bits, panels.data() + i * panel_bytes);
+        make_panels(one.data(), n, k, bits, panels.data() + i * panel_bytes, best_isa());
       } else {
         rows.insert(rows.end(), one.begin(), one.end());
       }

@@ -32,7 +32,7 @@ WeightPanels::WeightPanels(BoundGraph& bound) {
   for (BoundNode& node : bound.nodes) {
     if (node.op != Op::kLinear) continue;
     LinearWeights& w = node.linear;
-    make_panels(w.weight, w.n, w.k, w.bits, panels);
+    make_panels(w.weight, w.n, w.k, w.bits, panels, bound.isa);
     release_mapped_pages(w.weight, static_cast<size_t>(w.n) * static_cast<size_t>(w.k) *
                                        static_cast<size_t>(w.bits) / 8);
     w.panels = panels;

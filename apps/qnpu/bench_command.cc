@@ -164,7 +164,6 @@ void print_rows(const json& rows, const char* key) {
 void run(const Options& options) {
   const Clock::time_point start = Clock::now();
   const auto artifact = load_artifact(options.artifact);
-  const double load_seconds = seconds_since(start);
   const int longest = std::max(*std::max_element(options.prompts.begin(), options.prompts.end()),
                                *std::max_element(options.contexts.begin(), options.contexts.end()));
   SessionOptions session_options;
@@ -174,6 +173,7 @@ void run(const Options& options) {
   session_options.max_rows = options.rows;
   session_options.sequences = *std::max_element(options.batches.begin(), options.batches.end());
   Session session(artifact, session_options);
+  const double load_seconds = seconds_since(start);
   json result = {{"load_seconds", load_seconds},
                  {"prefill", json::array()},
                  {"decode", json::array()},

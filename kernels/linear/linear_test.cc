@@ -80,7 +80,7 @@ void check_random_layer(uint64_t seed) {
   const auto expected = run(x, m, layer.view, Isa::kReference);
   LinearWeights panels = layer.view;
   std::vector<uint8_t> laid_out(panels_bytes(n, k, layer.view.bits), 0xab);
-  make_panels(layer.view.weight, n, k, layer.view.bits, laid_out.data());
+  make_panels(layer.view.weight, n, k, layer.view.bits, laid_out.data(), Isa::kReference);
   panels.panels = laid_out.data();
   for (Isa isa : fast_isas()) {
     RC_ASSERT(run(x, m, layer.view, isa) == expected);
@@ -119,7 +119,7 @@ TEST(Linear, ExtremesAtALargeK) {
     LinearWeights w{3,           kK, bits, weight.data(), sums.data(), nullptr, mantissa.data(),
                     shift.data()};
     std::vector<uint8_t> laid_out(panels_bytes(3, kK, bits));
-    make_panels(weight.data(), 3, kK, bits, laid_out.data());
+    make_panels(weight.data(), 3, kK, bits, laid_out.data(), Isa::kReference);
     w.panels = laid_out.data();
     for (const int8_t value : {int8_t{127}, int8_t{-128}}) {
       const std::vector<int8_t> x(2 * kK, value);

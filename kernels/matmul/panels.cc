@@ -18,35 +18,31 @@ uint32_t word_of(const uint8_t* row, int64_t bytes, int64_t word) {
   return value;
 }
 
-// Some words of a row at a time, so that the reads of a row stay in a cache line.
-void make_panel(const uint8_t* weight, int rows, int64_t bytes, int64_t words, uint8_t* panel) {
-  constexpr int64_t kRun = 16;
-  for (int64_t first = 0; first < words; first += kRun) {
-    const int64_t end = std::min(words, first + kRun);
-    for (int r = 0; r < kPanelRows; ++r) {
-      for (int64_t word = first; word < end; ++word) {
-        const uint32_t value = r < rows ? word_of(weight + r * bytes, bytes, word) : 0;
-        std::memcpy(panel + (word * kPanelRows + r) * 4, &value, 4);
-      }
+}  // namespace
+
+void make_panel(const PanelRows& x, uint8_t* panel) {
+  for (int r = 0; r < kPanelRows; ++r) {
+    for (int64_t word = 0; word < x.words; ++word) {
+      const uint32_t value = r < x.count ? word_of(x.rows + r * x.bytes, x.bytes, word) : 0;
+      std::memcpy(panel + (word * kPanelRows + r) * 4, &value, 4);
     }
   }
 }
-
-}  // namespace
 
 size_t panels_bytes(int64_t n, int64_t k, int bits) {
   return static_cast<size_t>((n + kPanelRows - 1) / kPanelRows) * panel_bytes(k, bits);
 }
 
-void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels) {
+void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels, Isa isa) {
   const int64_t bytes = int64_t{k} * bits / 8;
   const int64_t words = panel_words(k, bits);
   const auto size = static_cast<int64_t>(panel_bytes(k, bits));
   const int64_t count = static_cast<int64_t>(panels_bytes(n, k, bits)) / size;
+  const auto make = takes_panels(isa) ? make_panel_avx512vnni : make_panel;
   parallel_ranges(count, 2, [&](int64_t p, int64_t end) {
     for (; p < end; ++p) {
       const auto rows = static_cast<int>(std::min<int64_t>(n - p * kPanelRows, kPanelRows));
-      make_panel(weight + p * kPanelRows * bytes, rows, bytes, words, panels + p * size);
+      make({weight + p * kPanelRows * bytes, rows, bytes, words}, panels + p * size);
     }
   });
 }

@@ -43,8 +43,8 @@ inline size_t panel_bytes(int64_t k, int bits) {
 }
 size_t panels_bytes(int64_t n, int64_t k, int bits);
 
-// From rows of k * bits / 8 bytes; on all threads.
-void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels);
+// From rows of k * bits / 8 bytes; on all threads. The same for any instruction set.
+void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels, Isa isa);
 
 // Whether an instruction set has a kernel for this layout.
 inline bool takes_panels(Isa isa) { return isa == Isa::kAvx512Vnni || isa == Isa::kAmxInt8; }

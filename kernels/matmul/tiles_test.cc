@@ -120,7 +120,7 @@ RC_GTEST_PROP(Tiles, EqualReference, (uint64_t seed)) {
 // The same product from weights in panels.
 std::vector<int32_t> panel_product(const MatmulCase& c) {
   std::vector<uint8_t> panels(panels_bytes(c.n, c.k, c.bits));
-  make_panels(c.b.data(), c.n, c.k, c.bits, panels.data());
+  make_panels(c.b.data(), c.n, c.k, c.bits, panels.data(), Isa::kReference);
   const int64_t lda = panel_padded_k(c.k);
   std::vector<uint8_t> a(c.m * lda, 0);
   for (int64_t i = 0; i < c.m; ++i) {
