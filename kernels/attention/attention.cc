@@ -94,12 +94,27 @@ void multiply_keys(const Work& work, const Tile& tile, const uint8_t* a, int m, 
   const auto* b = reinterpret_cast<const uint8_t*>(keys);
   const int64_t lda = padded_k(s.head_dim, 8);
   if (s.panels) {
-    return matmul_panels_u8s8_s32({.m = m, .n = n, .k = s.head_dim, .a = a, .lda = lda,
-                                   .panels = b, .bits = 8, .c = c, .ldc = kCols},
+    return matmul_panels_u8s8_s32({.m = m,
+                                   .n = n,
+                                   .k = s.head_dim,
+                                   .a = a,
+                                   .lda = lda,
+                                   .panels = b,
+                                   .bits = 8,
+                                   .c = c,
+                                   .ldc = kCols},
                                   work.isa);
   }
-  matmul_u8s8_s32({.m = m, .n = n, .k = s.head_dim, .a = a, .lda = lda, .b = b,
-                   .ldb = int64_t{s.kv_heads} * s.head_dim, .b_bits = 8, .c = c, .ldc = kCols},
+  matmul_u8s8_s32({.m = m,
+                   .n = n,
+                   .k = s.head_dim,
+                   .a = a,
+                   .lda = lda,
+                   .b = b,
+                   .ldb = int64_t{s.kv_heads} * s.head_dim,
+                   .b_bits = 8,
+                   .c = c,
+                   .ldc = kCols},
                   work.isa);
 }
 
@@ -111,12 +126,27 @@ void multiply_values(const Work& work, const Tile& tile, const uint8_t* a, int m
   const auto* b = reinterpret_cast<const uint8_t*>(values);
   const int64_t lda = padded_k(s.context, 8);
   if (s.panels) {
-    return matmul_panels_u8s8_s32({.m = m, .n = n, .k = seen, .a = a, .lda = lda, .panels = b,
-                                   .bits = 8, .c = c, .ldc = kCols},
+    return matmul_panels_u8s8_s32({.m = m,
+                                   .n = n,
+                                   .k = seen,
+                                   .a = a,
+                                   .lda = lda,
+                                   .panels = b,
+                                   .bits = 8,
+                                   .c = c,
+                                   .ldc = kCols},
                                   work.isa);
   }
-  matmul_u8s8_s32({.m = m, .n = n, .k = seen, .a = a, .lda = lda, .b = b, .ldb = s.context,
-                   .b_bits = 8, .c = c, .ldc = kCols},
+  matmul_u8s8_s32({.m = m,
+                   .n = n,
+                   .k = seen,
+                   .a = a,
+                   .lda = lda,
+                   .b = b,
+                   .ldb = s.context,
+                   .b_bits = 8,
+                   .c = c,
+                   .ldc = kCols},
                   work.isa);
 }
 

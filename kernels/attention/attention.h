@@ -72,10 +72,10 @@ struct AttentionLaw {
 struct AttentionSegment {
   int tokens = 0;
   int position = 0;
-  const int16_t* q = nullptr;       // [T, H * hd]
+  const int16_t* q = nullptr;  // [T, H * hd]
   const int8_t* k_cache = nullptr;
   const int8_t* v_cache = nullptr;
-  int16_t* out = nullptr;           // [T, H * hd]
+  int16_t* out = nullptr;  // [T, H * hd]
 };
 
 // Of `shape`, tokens and position do not matter. Scratch is for max_threads() as of then.

@@ -164,7 +164,7 @@ RC_GTEST_PROP(Attention, CachesInPanelsGiveTheSame, (uint64_t seed)) {
   Segments all = random_segments(random);
   all.shape.context = 320;  // a multiple of 32 that holds every position
   const ExpTables tables = make_exp_tables(0.003);
-  const AttentionLaw law = {random_law(random),  make_add16(1.0, 0.5, 1.2), 300,
+  const AttentionLaw law = {random_law(random), make_add16(1.0, 0.5, 1.2), 300,
                             tables.high.data(), tables.low.data(),         random_law(random)};
   for (auto& k : all.keys) k = random.integers<int8_t>(cache(all.shape), -128, 127);
   for (auto& v : all.values) v = random.integers<int8_t>(cache(all.shape), -128, 127);
