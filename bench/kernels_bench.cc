@@ -1,4 +1,4 @@
-// Speed of attention's parts and of the smaller operations at the shapes of SmolLM2-135M.
+// Speed of attention and of the smaller operations at the shapes of SmolLM2-135M.
 //   ninja kernels_bench && OMP_NUM_THREADS=2 bench/kernels_bench
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -11,12 +11,19 @@
 #include "bench/roofline.h"
 #include "kernels/attention/attention.h"
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/matmul/panels.h"
 
 namespace qnpu {
 namespace {
 
 AttentionShape shape_of(const benchmark::State& state) {
-  return {static_cast<int>(state.range(0)), static_cast<int>(state.range(1)), 2048, 9, 3, 64};
+  return {.tokens = static_cast<int>(state.range(0)),
+          .position = static_cast<int>(state.range(1)),
+          .context = 2048,
+          .heads = 9,
+          .kv_heads = 3,
+          .head_dim = 64,
+          .panels = takes_panels(best_isa())};
 }
 double pairs(const AttentionShape& s) {
   return double(s.heads) * s.tokens * (s.position + 0.5 * (s.tokens + 1));
@@ -25,12 +32,12 @@ void attention_shapes(benchmark::internal::Benchmark* b) {
   b->UseRealTime()->ArgNames({"T", "position"})->Args({128, 0})->Args({128, 1024})->Args({1, 1024});
 }
 
-// Both products of every visible pair of query and key; keys and values are read once a tile.
+// Both products of every visible pair of query and key, each on two planes.
 void attention(benchmark::State& state) {
   const AttentionShape s = shape_of(state);
   const auto q = random_integers<int16_t>(size_t(s.tokens) * 576);
-  const auto keys = random_integers<int8_t>(size_t(s.context) * 192);
-  const auto values = random_integers<int8_t>(size_t(s.context) * 192);
+  const auto keys = random_integers<int8_t>(key_cache_bytes(s));
+  const auto values = random_integers<int8_t>(value_cache_bytes(s));
   const ExpTables tables = make_exp_tables(0.0005);
   const AttentionLaw law = {make_requant16(1e-4), make_add16(1, 1, 1.1), 3000,
                             tables.high.data(),   tables.low.data(),     make_requant16(1e-4)};
@@ -38,7 +45,7 @@ void attention(benchmark::State& state) {
   std::vector<uint8_t> scratch(attention_tiles_scratch_bytes(s));
   const AttentionSegment segment = {s.tokens,    s.position,    q.data(),
                                     keys.data(), values.data(), out.data()};
-  measure(state, {2 * pairs(s) * 64}, [&] {
+  measure(state, {4 * pairs(s) * 64}, [&] {
     attention_s16s8_s16({&segment, 1}, s, law, scratch.data(), best_isa());
   });
 }

@@ -52,7 +52,7 @@ void linear(benchmark::State& state) {
   const Requant law = sizeof(T) == 1 ? make_requant8(1e-3) : make_requant16(1e-3);
   const std::vector<int32_t> sums(n), mantissa(n, law.mantissa), shift(n, law.shift);
   std::vector<T> y(int64_t{m} * n);
-  std::vector<uint8_t> scratch(linear_scratch_bytes(m, n, k));
+  std::vector<uint8_t> scratch(linear_scratch_bytes(m, k));
   const Isa isa = best_isa();
   // 16 bits are two planes.
   const Work work = {double(m) * n * k * sizeof(T), m == 1 ? double(bytes) : 0};

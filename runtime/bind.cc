@@ -190,7 +190,7 @@ size_t graph_scratch_bytes(const Graph& graph, int capacity, int max_rows) {
     if (node.op != Op::kLinear) continue;
     const Site& weight = graph.site(node.weight);
     for (const int rows : {1, max_rows}) {
-      bytes = std::max(bytes, linear_scratch_bytes(rows, weight.rows, weight.cols));
+      bytes = std::max(bytes, linear_scratch_bytes(rows, weight.cols));
     }
   }
   return bytes;

@@ -14,6 +14,16 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// Leaves in the cache what was accepted of a draft, even if a callback throws.
+struct Rewind {
+  Session& session;
+  int base;
+  const size_t& accepted;
+
+  int position() const { return base + static_cast<int>(accepted); }
+  ~Rewind() { session.truncate(position()); }
+};
+
 class Generation {
  public:
   Generation(Session& session, const GenerateOptions& options,
@@ -45,16 +55,15 @@ class Generation {
   // the cache forgets the rest. False if the generation is at its end.
   bool take(std::span<const int16_t> logits) {
     const size_t vocab = logits.size() / (draft_.size() + 1);
-    const int base = session_.position() - static_cast<int>(draft_.size());
     size_t row = 0;
+    Rewind rewind{session_, session_.position() - static_cast<int>(draft_.size()), row};
     bool more = accept(logits.first(vocab));
     while (more && row < draft_.size() && result_.tokens.back() == draft_[row]) {
       ++row;
       ++result_.accepted;
       more = accept(logits.subspan(row * vocab, vocab));
     }
-    session_.truncate(base + static_cast<int>(row));
-    if (more && session_.position() == session_.context()) return stop(StopReason::kContextFull);
+    if (more && rewind.position() == session_.context()) return stop(StopReason::kContextFull);
     return more;
   }
 

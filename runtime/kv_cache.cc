@@ -1,5 +1,6 @@
 #include "runtime/kv_cache.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace qnpu {
@@ -38,6 +39,8 @@ void set_cache_layout(BoundGraph& bound, bool panels, int positions) {
   AttentionShape to = from;
   to.panels = panels;
   std::vector<int8_t> old;
+  // Before anything is changed: it may fail.
+  old.reserve(std::max(key_cache_bytes(from), value_cache_bytes(from)));
   for (const BoundNode& node : bound.nodes) {
     if (node.op != Op::kAppend) continue;
     int8_t* data = cache(bound, node, 0);

@@ -3,8 +3,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 #include "base/status.h"
 #include "kernels/matmul/panels.h"
@@ -13,27 +11,11 @@
 #include "runtime/execute.h"
 #include "runtime/kv_cache.h"
 #include "runtime/plan.h"
+#include "runtime/session_setup.h"
 #include "runtime/weight_panels.h"
 
 namespace qnpu {
 namespace {
-
-constexpr int kDefaultContext = 4096;
-
-struct Free {
-  void operator()(std::byte* pointer) const { std::free(pointer); }
-};
-using Arena = std::unique_ptr<std::byte, Free>;
-
-// Large blocks come as untouched pages: what a session never uses costs no memory.
-Arena allocate(size_t bytes) {
-  Arena arena(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
-  if (!arena) {
-    fail("no memory for the session's {} MB: ask for a smaller context, or fewer sequences",
-         bytes >> 20);
-  }
-  return arena;
-}
 
 // The number of OpenMP threads is the calling thread's; give it back as it was.
 class ThreadScope {
@@ -48,42 +30,6 @@ class ThreadScope {
  private:
   int before_;
 };
-
-void check_deployable(const Artifact& artifact) {
-  const std::string reason = simulated_only(artifact);
-  if (reason.empty()) return;
-  fail(
-      "{} {}, which a static integer graph cannot: it can only be simulated in float, as `qnpu "
-      "eval` does",
-      artifact.folder.string(), reason);
-}
-
-// Checks the other options too.
-int choose_context(const Artifact& artifact, const SessionOptions& options) {
-  check_deployable(artifact);
-  if (options.max_rows < 1) fail("walks of {} tokens: it must be at least 1", options.max_rows);
-  if (options.threads < 0) fail("{} threads: give 0 (all cores) or more", options.threads);
-  if (options.sequences < 1) fail("{} sequences: it must be at least 1", options.sequences);
-  const int prefix = artifact.graph.prefix_length();
-  int wished = options.context;
-  if (wished == 0) wished = std::min(artifact.positions, kDefaultContext);
-  if (wished < 0) fail("a context of {} positions: it must be at least 1", wished);
-  if (wished > artifact.positions) {
-    fail("a context of {} positions, but {} was made for {}: ask for fewer", wished,
-         artifact.folder.string(), artifact.positions);
-  }
-  if (wished <= prefix) {
-    fail("a context of {} positions, but the prefix of {} takes {} of them: ask for more", wished,
-         artifact.folder.string(), prefix);
-  }
-  return wished;
-}
-
-// Rows of the value cache are that long. Multiples of 1 KB would fall into the same cache sets.
-int cache_capacity(int context) {
-  const int capacity = (context + 63) / 64 * 64;
-  return capacity % 1024 == 0 ? capacity + 64 : capacity;
-}
 
 enum class Rows { kNone, kLast, kAll };
 
@@ -126,7 +72,8 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
     : artifact(std::move(from)), context(choose_context(*artifact, options)) {
   const Graph& graph = artifact->graph;
   capacity = cache_capacity(context);
-  max_rows = std::min(options.max_rows, context * options.sequences);
+  max_rows =
+      static_cast<int>(std::min<int64_t>(options.max_rows, int64_t{context} * options.sequences));
   batch = Batch(max_rows, options.sequences);
   threads = options.threads == 0 ? omp_get_num_procs() : options.threads;
   prefix = graph.prefix_length();
@@ -134,7 +81,7 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
   vocab = logits_site().cols;
   const ThreadScope scope(threads);  // scratch may depend on the number of threads
   plan = make_plan(graph, plan_size(options.sequences, options.isa));
-  arena = allocate(plan.arena_bytes);
+  arena = allocate_arena(plan.arena_bytes);
   bound = bind_graph(*artifact, plan, capacity, arena.get(), options.isa);
   panels = WeightPanels(bound);
   for (int i = 0; i < options.sequences; ++i) write_prefix(*artifact, bound, i);
@@ -258,15 +205,17 @@ std::span<const int16_t> Session::Impl::run(std::span<const Piece> pieces) {
   return logits(last);
 }
 
+// Whatever can fail comes first.
 void Session::Impl::set_trace(Trace wished) {
-  if (wished && positions.size() > 1) fail("a session of several sequences cannot be traced");
-  trace = std::move(wished);
-  if (trace && !trace_arena) trace_arena = allocate(plan.trace_bytes);
-  bind_trace(artifact->graph, plan, trace ? trace_arena.get() : nullptr, bound);
-  // The steps of attention read rows.
-  if (positions.size() == 1) {
-    set_cache_layout(bound, !trace && takes_panels(bound.isa), positions[0]);
+  if (positions.size() > 1) {
+    if (wished) fail("a session of several sequences cannot be traced");
+    return;
   }
+  if (wished && !trace_arena) trace_arena = allocate_arena(plan.trace_bytes);
+  // The steps of attention read rows.
+  set_cache_layout(bound, !wished && takes_panels(bound.isa), positions[0]);
+  bind_trace(artifact->graph, plan, wished ? trace_arena.get() : nullptr, bound);
+  trace = std::move(wished);
 }
 
 Session::Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options)
@@ -308,7 +257,8 @@ void Session::copy(int from, int to, int position) {
   const int now = this->position(from);
   impl_->check_sequence(to);
   if (position < impl_->prefix || position > now) {
-    fail("cannot copy {} positions: sequence {} has {}", position, from, now);
+    fail("cannot copy {} positions: sequence {} has {}{}", position, from, now,
+         impl_->prefix == 0 ? "" : fmt::format(", {} of them the prefix", impl_->prefix));
   }
   if (from != to) copy_caches(impl_->bound, from, to, position);
   impl_->positions[static_cast<size_t>(to)] = position;

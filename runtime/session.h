@@ -40,8 +40,8 @@ struct SiteValues {
   int64_t row_stride;  // kScores and kVCache: the cache's capacity (at least context()); else cols
 };
 
-// A session belongs to one thread at a time; several may share an artifact. Where a sequence is not
-// named it is the first, 0.
+// A session belongs to one thread at a time; several may share an artifact, but each lays the
+// weights out for itself. Where a sequence is not named it is the first, 0.
 class Session {
  public:
   // Error: more context than the artifact has positions or no more than its prefix, sizes below 1,
@@ -70,14 +70,14 @@ class Session {
 
   // Pieces of different sequences in one walk, at most max_rows tokens together: weights are read
   // once for all. Returns [pieces, vocab], the logits of each piece's last token. Errors as in
-  // run(), or if a sequence is named twice.
+  // run(), or if a sequence is named twice, or if the session is traced.
   std::span<const int16_t> run_batch(std::span<const Piece> pieces);
 
   void reset(int sequence = 0);  // as new: the cache holds the prefix alone
   // Forgets the tokens from `position` on. Error if there are fewer, or if they are of the prefix.
   void truncate(int position, int sequence = 0);
   // Sequence `to` becomes what `from` is up to `position`: a common beginning is computed once.
-  // Error if `from` is shorter.
+  // Error if `from` is shorter, or the prefix longer.
   void copy(int from, int to, int position);
 
   using Trace = std::function<void(const SiteValues&)>;

@@ -19,13 +19,14 @@ void WeightPanels::Free::operator()(uint8_t* pointer) const { std::free(pointer)
 
 WeightPanels::WeightPanels(BoundGraph& bound) {
   if (!takes_panels(bound.isa)) return;
+  size_t bytes = 0;
   for (const BoundNode& node : bound.nodes) {
-    if (node.op == Op::kLinear) bytes_ += bytes_of(node.linear);
+    if (node.op == Op::kLinear) bytes += bytes_of(node.linear);
   }
   constexpr size_t kHugePage = size_t{2} << 20;
-  const size_t whole = (bytes_ + kHugePage - 1) / kHugePage * kHugePage;
+  const size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
   data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kHugePage, whole)));
-  if (!data_) fail("no memory for {} MB of weights: choose a smaller model", bytes_ >> 20);
+  if (!data_) fail("no memory for {} MB of weights: choose a smaller model", bytes >> 20);
   // Large pages: decoding reads all of it for every token, and small ones cost a fifth of that.
   ::madvise(data_.get(), whole, MADV_HUGEPAGE);
   uint8_t* panels = data_.get();

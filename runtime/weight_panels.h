@@ -3,9 +3,8 @@
 // and come from the file again should somebody read them.
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <span>
 
 #include "runtime/bind.h"
 
@@ -18,14 +17,11 @@ class WeightPanels {
   // threads. Error if there is too little memory.
   explicit WeightPanels(BoundGraph& bound);
 
-  size_t bytes() const { return bytes_; }
-
  private:
   struct Free {
     void operator()(uint8_t* pointer) const;
   };
   std::unique_ptr<uint8_t, Free> data_;
-  size_t bytes_ = 0;
 };
 
 }  // namespace qnpu

@@ -175,7 +175,7 @@ Linear linear_of(const Case& c) {
 void run_linear(const Case& c, Isa isa, Difference& difference) {
   const Linear l = linear_of(c);
   const int m = static_cast<int>(c.shape("x")[0]);
-  std::vector<uint8_t> scratch(linear_scratch_bytes(m, l.view.n, l.view.k));
+  std::vector<uint8_t> scratch(linear_scratch_bytes(m, l.view.k));
   if (c.eight_bits()) {
     std::vector<int8_t> y(int64_t{m} * l.view.n);
     linear_s8(c.integers<int8_t>("x").data(), m, l.view, y.data(), scratch.data(), isa);

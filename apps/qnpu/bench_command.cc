@@ -161,14 +161,31 @@ void print_rows(const json& rows, const char* key) {
   }
 }
 
-void run(const Options& options) {
+// Lengths that the artifact has no positions for are cut to what it has. Returns the positions
+// needed.
+int fit(const Artifact& artifact, Options& options) {
+  const int prefix = artifact.graph.prefix_length();
+  const int room = artifact.positions - prefix;
+  if (room <= options.decode) {
+    fail(
+        "{} has {} positions beside its prefix, too few to decode {} tokens: give a smaller "
+        "--decode",
+        artifact.folder.string(), room, options.decode);
+  }
+  int longest = 0;
+  for (int& n : options.prompts) longest = std::max(longest, n = std::min(n, room));
+  for (int& n : options.contexts) {
+    n = std::min(n, room - options.decode);
+    longest = std::max(longest, n + options.decode);
+  }
+  return longest + prefix;
+}
+
+void run(Options options) {
   const Clock::time_point start = Clock::now();
   const auto artifact = load_artifact(options.artifact);
-  const int longest = std::max(*std::max_element(options.prompts.begin(), options.prompts.end()),
-                               *std::max_element(options.contexts.begin(), options.contexts.end()));
   SessionOptions session_options;
-  session_options.context =
-      std::min(artifact->positions, longest + options.decode + artifact->graph.prefix_length());
+  session_options.context = fit(*artifact, options);
   session_options.threads = options.threads;
   session_options.max_rows = options.rows;
   session_options.sequences = *std::max_element(options.batches.begin(), options.batches.end());
@@ -178,7 +195,7 @@ void run(const Options& options) {
                  {"prefill", json::array()},
                  {"decode", json::array()},
                  {"isa", isa_name(session_options.isa)}};
-  prefill_seconds(session, std::min(longest, 128), 0);  // pages of the weights
+  prefill_seconds(session, options.prompts[0], 0);  // pages of the weights
   for (int n : options.prompts) result["prefill"].push_back(measure_prefill(session, options, n));
   for (int n : options.contexts) {
     for (int batch : options.batches) {

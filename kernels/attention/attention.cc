@@ -22,8 +22,6 @@ constexpr int kTileRows = 32;
 constexpr int kCols = kRequantCols;
 static_assert(kCols == kPanelRows);
 
-size_t round64(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 // What one thread needs.
 struct TileScratch {
   uint8_t* queries;  // [2 * kTileRows + 1, padded hd]
@@ -32,6 +30,7 @@ struct TileScratch {
   uint16_t* e;       // [C]
 };
 
+// A multiple of 64, as all its parts are.
 size_t tile_bytes(const AttentionShape& s) {
   const auto context = static_cast<size_t>(padded_k(s.context, 8));
   return (2 * kTileRows + 1) * padded_k(s.head_dim, 8) + kTileRows * context * 2 +
@@ -86,81 +85,43 @@ void pack_queries(const Work& work, const Tile& tile, uint8_t* queries) {
   std::fill(last + hd, last + stride, uint8_t{0});
 }
 
-// Rows of A [m, lda] times the keys [c0, c0 + n) of the tile's KV head.
-void multiply_keys(const Work& work, const Tile& tile, const uint8_t* a, int m, int c0, int n,
-                   int32_t* c) {
-  const AttentionShape& s = work.shape;
-  const int8_t* keys = tile.segment->k_cache + key_offset(s, tile.kv_head, c0, 0);
-  const auto* b = reinterpret_cast<const uint8_t*>(keys);
-  const int64_t lda = padded_k(s.head_dim, 8);
-  if (s.panels) {
-    return matmul_panels_u8s8_s32({.m = m,
-                                   .n = n,
-                                   .k = s.head_dim,
-                                   .a = a,
-                                   .lda = lda,
-                                   .panels = b,
-                                   .bits = 8,
-                                   .c = c,
-                                   .ldc = kCols},
-                                  work.isa);
-  }
-  matmul_u8s8_s32({.m = m,
-                   .n = n,
-                   .k = s.head_dim,
-                   .a = a,
-                   .lda = lda,
-                   .b = b,
-                   .ldb = int64_t{s.kv_heads} * s.head_dim,
-                   .b_bits = 8,
-                   .c = c,
-                   .ldc = kCols},
-                  work.isa);
-}
+// One of the two products: rows of A times rows of a cache.
+struct Product {
+  int m, n, k;
+  const uint8_t* a;
+  int64_t lda;
+  const int8_t* b;  // the first row's first byte, or a panel
+  int64_t ldb;      // between rows
+  int32_t* c;       // [m, kCols]
+};
 
-// Rows of A times `seen` positions of dimensions [d0, d0 + n) of the values.
-void multiply_values(const Work& work, const Tile& tile, const uint8_t* a, int m, int seen, int d0,
-                     int n, int32_t* c) {
-  const AttentionShape& s = work.shape;
-  const int8_t* values = tile.segment->v_cache + value_offset(s, tile.kv_head, 0, d0);
-  const auto* b = reinterpret_cast<const uint8_t*>(values);
-  const int64_t lda = padded_k(s.context, 8);
-  if (s.panels) {
-    return matmul_panels_u8s8_s32({.m = m,
-                                   .n = n,
-                                   .k = seen,
-                                   .a = a,
-                                   .lda = lda,
-                                   .panels = b,
-                                   .bits = 8,
-                                   .c = c,
-                                   .ldc = kCols},
-                                  work.isa);
+void multiply(const Work& work, const Product& p) {
+  const auto* b = reinterpret_cast<const uint8_t*>(p.b);
+  if (work.shape.panels) {
+    return matmul_panels_u8s8_s32({p.m, p.n, p.k, p.a, p.lda, b, 8, p.c, kCols}, work.isa);
   }
-  matmul_u8s8_s32({.m = m,
-                   .n = n,
-                   .k = seen,
-                   .a = a,
-                   .lda = lda,
-                   .b = b,
-                   .ldb = s.context,
-                   .b_bits = 8,
-                   .c = c,
-                   .ldc = kCols},
-                  work.isa);
+  matmul_u8s8_s32({p.m, p.n, p.k, p.a, p.lda, b, p.ldb, 8, p.c, kCols}, work.isa);
 }
 
 // Scores of the tile against keys [c0, c0 + n).
 void score_block(const Work& work, const Tile& tile, int c0, int n, RequantBlock& block,
                  const TileScratch& scratch) {
   alignas(64) int32_t acc[(2 * kTileRows + 1) * kCols];
-  multiply_keys(work, tile, scratch.queries, 2 * tile.rows + 1, c0, n, acc);
+  const AttentionShape& s = work.shape;
+  multiply(work, {.m = 2 * tile.rows + 1,
+                  .n = n,
+                  .k = s.head_dim,
+                  .a = scratch.queries,
+                  .lda = padded_k(s.head_dim, 8),
+                  .b = tile.segment->k_cache + key_offset(s, tile.kv_head, c0, 0),
+                  .ldb = int64_t{s.kv_heads} * s.head_dim,
+                  .c = acc});
   for (int j = 0; j < n; ++j) block.offset[j] = -acc[2 * tile.rows * kCols + j];
   for (int r = 0; r < tile.rows; ++r) {
     const int cols = std::min(n, work.seen(tile, r) - c0);
     if (cols <= 0) continue;
     requantize_row_s16(acc + r * kCols, acc + (tile.rows + r) * kCols, cols, block,
-                       scratch.scores + r * padded_k(work.shape.context, 8) + c0, work.isa);
+                       scratch.scores + r * padded_k(s.context, 8) + c0, work.isa);
   }
 }
 
@@ -197,7 +158,14 @@ void tile_context(const Work& work, const Tile& tile, const TileScratch& scratch
   alignas(64) int32_t acc[2 * kTileRows * kCols];
   for (int d0 = 0; d0 < s.head_dim; d0 += kCols) {
     const int n = std::min(kCols, s.head_dim - d0);
-    multiply_values(work, tile, scratch.planes, 2 * tile.rows, seen, d0, n, acc);
+    multiply(work, {.m = 2 * tile.rows,
+                    .n = n,
+                    .k = seen,
+                    .a = scratch.planes,
+                    .lda = padded_k(s.context, 8),
+                    .b = tile.segment->v_cache + value_offset(s, tile.kv_head, 0, d0),
+                    .ldb = s.context,
+                    .c = acc});
     for (int r = 0; r < tile.rows; ++r) {
       requantize_row_s16(acc + r * kCols, acc + (tile.rows + r) * kCols, n, block,
                          tile.segment->out + work.offset(tile, r) + d0, work.isa);
@@ -238,7 +206,7 @@ Tile tile_at(std::span<const AttentionSegment> segments, const AttentionShape& s
 
 size_t attention_tiles_scratch_bytes(const AttentionShape& s) {
   const size_t reference = size_t{3} * s.heads * s.context * sizeof(int16_t);
-  return 64 + std::max(round64(reference), round64(tile_bytes(s)) * max_threads());
+  return 64 + std::max(reference, tile_bytes(s) * max_threads());
 }
 
 void attention_s16s8_s16(std::span<const AttentionSegment> segments, const AttentionShape& shape,

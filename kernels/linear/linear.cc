@@ -145,8 +145,7 @@ void linear(const T* x, int m, const LinearWeights& w, T* y, void* scratch, Isa 
 
 }  // namespace
 
-size_t linear_scratch_bytes(int m, int n, int k) {
-  (void)n;
+size_t linear_scratch_bytes(int m, int k) {
   return 64 + 2 * static_cast<size_t>(m) * padded_k(k, 4);
 }
 

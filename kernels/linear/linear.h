@@ -24,7 +24,7 @@ struct LinearWeights {
 };
 
 // Bytes of scratch that linear_s8 / linear_s16 need for at most m rows.
-size_t linear_scratch_bytes(int m, int n, int k);
+size_t linear_scratch_bytes(int m, int k);
 
 // x and y are symmetric (zero point 0 in signed form); results saturate.
 void linear_s8(const int8_t* x, int m, const LinearWeights& w, int8_t* y, void* scratch, Isa isa);

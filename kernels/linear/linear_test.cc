@@ -58,7 +58,7 @@ Layer random_layer(Random& random, int n, int k, int bits, bool wide) {
 template <typename T>
 std::vector<T> run(const std::vector<T>& x, int m, const LinearWeights& w, Isa isa) {
   std::vector<T> y(int64_t{m} * w.n, 77);
-  std::vector<uint8_t> scratch(linear_scratch_bytes(m, w.n, w.k));
+  std::vector<uint8_t> scratch(linear_scratch_bytes(m, w.k));
   if constexpr (sizeof(T) == 1) {
     linear_s8(x.data(), m, w, y.data(), scratch.data(), isa);
   } else {
@@ -133,12 +133,17 @@ TEST(Linear, SameBitsForAnyNumberOfThreads) {
   Random random(11);
   const Layer layer = random_layer(random, 300, 192, 4, false);
   const auto x = random.integers<int8_t>(7 * 192, -128, 127);
+  std::vector<uint8_t> laid_out(panels_bytes(300, 192, 4));
+  make_panels(layer.view.weight, 300, 192, 4, laid_out.data(), best_isa());
+  LinearWeights panels = layer.view;
+  panels.panels = laid_out.data();
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);
   const auto one = run(x, 7, layer.view, best_isa());
-  for (int n : {2, 3, 5}) {
+  for (int n : {1, 2, 3, 5}) {
     omp_set_num_threads(n);
     EXPECT_EQ(run(x, 7, layer.view, best_isa()), one) << n;
+    EXPECT_EQ(run(x, 7, panels, best_isa()), one) << n;
   }
   omp_set_num_threads(threads);
 }

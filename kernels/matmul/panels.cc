@@ -48,7 +48,7 @@ void make_panels(const uint8_t* weight, int n, int k, int bits, uint8_t* panels,
 }
 
 void matmul_panels_u8s8_s32(const PanelArgs& args, Isa isa) {
-  QNPU_ASSERT(takes_panels(isa));
+  QNPU_ASSERT(takes_panels(isa) && args.k <= kMaxMatmulK);
   isa == Isa::kAmxInt8 ? matmul_panels_u8s8_s32_amxint8(args)
                        : matmul_panels_u8s8_s32_avx512vnni(args);
 }
