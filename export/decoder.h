@@ -6,10 +6,10 @@
 //
 //   inputs   input_ids int32 [1, N]
 //            attention_mask u16 [1, N, L]: 65535 visible, 0 masked; the new tokens are its last N
-//            columns, and row i may see the columns up to its own
+//            columns, and row i may see the columns up to its own;
 //            position_ids_cos, position_ids_sin u16 [1, N, hd / 2], or position_ids int32 [1, N]
-//            (RopeInput) past keys u8 [KV, 1, hd, L - N] and past values u8 [KV, 1, L - N, hd] of
-//            each layer
+//            (RopeInput);
+//            of each layer past keys u8 [KV, 1, hd, L - N] and past values u8 [KV, 1, L - N, hd]
 //   outputs  new keys u8 [KV, 1, hd, N] and values u8 [KV, 1, N, hd], behind RoPE, at the scale and
 //            zero point of the past ones
 //            logits u16 [1, N, V], or [1, 1, V] of the last row

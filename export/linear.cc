@@ -58,10 +58,7 @@ class LinearWriter {
     const std::string weight =
         out_.real_block_weight(site_.name, {site_.cols, site_.rows}, weights_.view(site_.name),
                                weights_.view(multipliers), site_.spec.block_size, scales_);
-    const std::vector<std::string> inputs = {out_.real(x), weight};
-    if (!node_.bias) return out_.op("MatMul", node_.name, inputs);
-    const std::string product = out_.op("MatMul", node_.name + "/product", inputs);
-    return out_.op("Add", node_.name, {product, bias(x.quantized)});
+    return out_.op("MatMul", node_.name, {out_.real(x), weight});
   }
 
  private:
@@ -114,11 +111,13 @@ BlockWeights split_products(std::span<const int8_t> products, int64_t n, int64_t
   return result;
 }
 
-// Tools that read the graph in float get the products, as weights of 8 bits.
+// Tools that read the graph in float get the products, as weights of 8 bits; and so does the
+// compiler where there is a bias: it takes no sum of a product in blocks and a bias, other than in
+// float.
 std::string write_linear(OnnxGraph& graph, WeightFile& weights, const Artifact& artifact,
                          const Node& node, const OnnxTensor& x) {
   LinearWriter writer(graph, weights, artifact, node);
-  const bool blocks = artifact.graph.site(node.weight).spec.block_size > 0;
+  const bool blocks = artifact.graph.site(node.weight).spec.block_size > 0 && !node.bias;
   return blocks && graph.form() == Form::kQdq ? writer.in_blocks(x) : writer.per_channel(x);
 }
 

@@ -2,10 +2,10 @@
 // (FullyConnected):
 //
 //   per channel   Gemm of the input and the weight [N, K], int8 or int4, one scale for each output
-//   in blocks     MatMul of the input and the weight [K, N], int4; the scale of a block of inputs
-//   is
-//                 itself quantized: a uint8 multiplier times the channel's scale ("LPBQ"). The
-//                 compiler multiplies both out and computes with int8 weights.
+//   in blocks     MatMul of the input and the weight [K, N], int4; a block's scale is itself
+//                 quantized: a uint8 multiplier times the channel's scale ("LPBQ"). The compiler
+//                 multiplies both out and computes with int8 weights. With a bias: per channel,
+//                 the products as int8.
 #pragma once
 
 #include <string>

@@ -79,6 +79,8 @@ bool follows(const Artifact& artifact, const Node& node) {
       return near(tensor(".exp_high").as<uint32_t>(), made.high) &&
              near(tensor(".exp_low").as<uint32_t>(), made.low);
     }
+    case Op::kEmbedding:
+      return scale_of(graph, node.weight) == scale_of(graph, node.out);
     case Op::kConvert:
     case Op::kRotateHalf:
     case Op::kAppend:

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace qnpu {
 namespace {
@@ -18,13 +19,13 @@ class Check {
  public:
   Check(const Graph& graph, const Target& target) : g_(graph), t_(target) {}
 
-  std::vector<Misplacement> run(int context) {
+  std::vector<Misplacement> run(int context, int parts) {
     for (const Node& node : g_.nodes) {
       widths(node);
       zero_points(node);
       if (node.op == Op::kLinear) weight(node);
     }
-    memory(context);
+    memory(context, parts);
     return std::move(found_);
   }
 
@@ -96,16 +97,17 @@ class Check {
     }
   }
 
-  void memory(int context) {
+  void memory(int context, int parts) {
     const GraphMemory m = graph_memory(g_, context);
-    const double total_mb = static_cast<double>(m.total()) / 1e6;
-    if (total_mb <= t_.session_mb) return;
+    const double part_mb = static_cast<double>(m.total()) / 1e6 / parts;
+    if (part_mb <= t_.session_mb) return;
     found_.push_back(
         {"", "",
          fmt::format("weights of {:.0f} MB and caches of {:.0f} MB for {} positions; one "
-                     "session of {} maps {:.0f} MB",
+                     "session of {} maps {:.0f} MB, so {} parts at least (--split)",
                      static_cast<double>(m.weight_bytes) / 1e6,
-                     static_cast<double>(m.cache_bytes) / 1e6, context, t_.name, t_.session_mb)});
+                     static_cast<double>(m.cache_bytes) / 1e6, context, t_.name, t_.session_mb,
+                     std::ceil(static_cast<double>(m.total()) / 1e6 / t_.session_mb))});
   }
 
   const Graph& g_;
@@ -137,8 +139,9 @@ GraphMemory graph_memory(const Graph& graph, int context) {
   return memory;
 }
 
-std::vector<Misplacement> misplaced(const Graph& graph, const Target& target, int context) {
-  return Check(graph, target).run(context);
+std::vector<Misplacement> misplaced(const Graph& graph, const Target& target, int context,
+                                    int parts) {
+  return Check(graph, target).run(context, parts);
 }
 
 std::string placement_sentence(const Target& target, const std::vector<Misplacement>& misplaced) {

@@ -27,7 +27,9 @@ int64_t weight_bytes(const Site& weight);  // of a linear, as the NPU has it
 GraphMemory graph_memory(const Graph& graph, int context);
 
 // Everything that the target cannot place, in the order of the nodes; empty: all of it can be.
-std::vector<Misplacement> misplaced(const Graph& graph, const Target& target, int context);
+// `parts`: graphs into which the layers are cut, each of which has a session's memory to itself.
+std::vector<Misplacement> misplaced(const Graph& graph, const Target& target, int context,
+                                    int parts = 1);
 
 // One sentence about them: the first few, and how many there are.
 std::string placement_sentence(const Target& target, const std::vector<Misplacement>& misplaced);

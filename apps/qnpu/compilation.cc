@@ -23,11 +23,12 @@ nlohmann::json compile_graphs(const std::filesystem::path& folder, const Compila
   return run_tool(kCompiler, arguments, folder / ("compile." + wanted.soc + ".log"), progress);
 }
 
-std::string exporter_checksum() {
+std::string exporter_checksum(const std::string& soc) {
   std::string content = read_file("/proc/self/exe");
   for (const char* file : {kCompiler, "npu/htp/part_order.py", "npu/htp/session.py"}) {
     content += read_file(find_shared(file));
   }
+  content += read_file(find_target(soc));
   return fmt::format("{:016x}", XXH3_64bits(content.data(), content.size()));
 }
 

@@ -22,6 +22,6 @@ nlohmann::json compile_graphs(const std::filesystem::path& folder, const Compila
                               Progress& progress);
 
 // Changes with anything of this program that decides what is exported and compiled.
-std::string exporter_checksum();
+std::string exporter_checksum(const std::string& soc);
 
 }  // namespace qnpu

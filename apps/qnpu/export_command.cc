@@ -69,7 +69,11 @@ void run(Options o) {
   const auto artifact = load_artifact(o.artifact);
   choose_parts(*artifact, o.bundle.graph.part);
   if (o.to != "onnx" && o.to != "aimet") {  // before hours of compiling
-    require_placed(placements(artifact->graph, o.bundle.socs, o.bundle.graph.context));
+    const auto found = placements(artifact->graph, o.bundle.socs, o.bundle.graph.context,
+                                  o.bundle.graph.part.count);
+    require_placed(found);
+    // As the compiler's tools know them, whatever the letters' case.
+    for (size_t i = 0; i < found.size(); ++i) o.bundle.socs[i] = found[i].target.name;
   }
   StagedFolder out(o.out);
   json result;

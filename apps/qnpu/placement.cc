@@ -12,11 +12,11 @@ namespace qnpu {
 using nlohmann::json;
 
 std::vector<Placement> placements(const Graph& graph, const std::vector<std::string>& targets,
-                                  int context) {
+                                  int context, int parts) {
   std::vector<Placement> result;
   for (const std::string& name : targets) {
     const Target target = load_target(find_target(name));
-    result.push_back({target, misplaced(graph, target, context)});
+    result.push_back({target, misplaced(graph, target, context, parts)});
   }
   return result;
 }

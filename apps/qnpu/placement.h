@@ -14,7 +14,7 @@ struct Placement {
   std::vector<Misplacement> misplaced;
 };
 std::vector<Placement> placements(const Graph& graph, const std::vector<std::string>& targets,
-                                  int context);
+                                  int context, int parts = 1);
 
 // Error: a sentence about the first target that cannot place everything.
 void require_placed(const std::vector<Placement>& placements);

@@ -118,7 +118,7 @@ json Verification::prepare(const fs::path& folder, const DecoderOptions& options
                           {"rows", options.rows},
                           {"parts", options.part.count},
                           {"most_scores", options.most_scores},
-                          {"program", exporter_checksum()},
+                          {"program", exporter_checksum(judge_.soc)},
                           {"compiled", compiles ? json(judge_.soc) : json()},
                           {"graphs", graphs}};
   const fs::path stamp = folder / "made_from.json";

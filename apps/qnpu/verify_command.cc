@@ -154,12 +154,30 @@ void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifac
   }
 }
 
+// Before anything is compiled. The last piece of the text has a whole graph's rows.
+void check_lengths(const Options& o, const Graph& graph) {
+  if (o.decode >= o.tokens) {
+    fail("--decode {} of --tokens {}: at least one token must be left to prefill", o.decode,
+         o.tokens);
+  }
+  const int behind = o.decode + o.greedy.value_or(0);
+  const int rows = o.graph.rows;
+  const int prefill = (o.tokens - o.decode + rows - 1) / rows * rows;
+  const int needed = std::max(prefill, o.tokens - o.decode + behind) + graph.prefix_length();
+  if (needed <= o.graph.context) return;
+  fail(
+      "{} tokens in pieces of {} need {} positions, but --context is {}: ask for more positions "
+      "or fewer tokens",
+      o.tokens, rows, needed, o.graph.context);
+}
+
 void run(Options o) {
   if (o.work.empty()) o.work = fs::path(o.artifact.string() + ".verify");
   const auto artifact = load_artifact(o.artifact);
   choose_parts(*artifact, o.graph.part);
   std::vector<int32_t> tokens = first_tokens(o);
   if (o.judge.on == "genie" || o.judge.on == "ort-genai") return run_bundle(o, artifact, tokens);
+  check_lengths(o, artifact->graph);
   Progress progress;
   Verification verification(artifact, o.graph, o.judge, o.work, progress);
   const int greedy = append_greedy(o, artifact, tokens);

@@ -23,7 +23,8 @@ from report import Refused, progress, run_tool
 from session import check_version, open_session, read_dump, site_of, soc_named
 
 
-def compile_graph(source: Path, target: Path, soc: str, config: dict[str, str]) -> dict[str, Any]:
+def compile_graph(name: str, source: Path, target: Path, soc: str,
+                  config: dict[str, str]) -> dict[str, Any]:
     start = time.time()
     with tempfile.TemporaryDirectory() as folder:
         options = {"dump_json_qnn_graph": "1", "json_qnn_graph_dir": folder}
@@ -33,11 +34,11 @@ def compile_graph(source: Path, target: Path, soc: str, config: dict[str, str]) 
             open_session(source, soc_named(soc), config, options)
         except Exception as error:  # ONNX Runtime's own types of exceptions have no common base
             reason = why_refused(source, soc_named(soc), str(error))
-            raise Refused(f"the compiler refuses {source.stem} for {soc}{reason}") from error
+            raise Refused(f"the compiler refuses {name} for {soc}{reason}") from error
         graph = read_dump(Path(folder))
     if graph.float_tensors:
         sites = sorted({site_of(x) for x in graph.float_tensors})
-        raise Refused(f"the compiler keeps float tensors of {source.stem} for {soc}, at "
+        raise Refused(f"the compiler keeps float tensors of {name} for {soc}, at "
                       f"{', '.join(sites[:5])}{' ...' if len(sites) > 5 else ''}")
     return {"operations": graph.operations, "tensors": graph.tensors, "float_tensors": 0,
             "seconds": round(time.time() - start, 1),
@@ -52,7 +53,7 @@ def compile_part(folder: Path, sources: dict[str, Path], soc: str, share: bool) 
         if share and i + 1 == len(sources):
             config["ep.stop_share_ep_contexts"] = "1"
         target = folder / f"{name}.{soc}.onnx"
-        made[name] = {"file": target.name, **compile_graph(source, target, soc, config)}
+        made[name] = {"file": target.name, **compile_graph(name, source, target, soc, config)}
     return made
 
 
@@ -72,18 +73,21 @@ def main() -> dict[str, Any]:
     o = parser.parse_args()
     check_version()
     about = json.loads((o.export / "export.json").read_text(encoding="utf-8"))
-    for stale in o.export.glob(f"*.{o.soc}*"):
-        stale.unlink()
+    for kind in ("onnx", "bin"):
+        for stale in o.export.glob(f"*.{o.soc}*.{kind}"):
+            stale.unlink()
     result: dict[str, Any] = {"soc": o.soc, **soc_named(o.soc)._asdict(), "graphs": {}}
     parts = sources_by_part(o.export, [about["graphs"][name] for name in o.graphs], o.soc)
     for i, sources in enumerate(parts):
         step = f"compile {' and '.join(sources)} for {o.soc}"
         progress(step, i, len(parts))
-        result["graphs"].update(compile_part(o.export, sources, o.soc, o.share))
+        try:
+            result["graphs"].update(compile_part(o.export, sources, o.soc, o.share))
+        finally:
+            if len(parts) > 1:
+                for copy in sources.values():
+                    copy.unlink()
         progress(step, i + 1, len(parts))
-        if len(parts) > 1:
-            for copy in sources.values():
-                copy.unlink()
     result["binaries"] = {x.name: x.stat().st_size for x in o.export.glob(f"*.{o.soc}*.bin")}
     return result
 

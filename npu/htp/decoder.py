@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from report import Refused
 from tensors import read_safetensors
 
 VISIBLE = 65535
@@ -93,7 +94,8 @@ class Decoder:
         """All outputs of a graph for at most as many tokens as it has rows."""
         rows, past, count = self.export.rows(graph), self.cache.length, len(tokens)
         if count > rows or past + rows > self.export.visible:
-            raise ValueError(f"{count} tokens at position {past} do not fit")
+            raise Refused(f"{count} tokens at position {past} do not fit into a graph of {rows} rows "
+                          f"and {self.export.visible} positions; take fewer tokens")
         known = {"input_ids": np.array([tokens + [0] * (rows - count)], np.int32),
                  "attention_mask": self._mask(rows, count), **self._positions(rows),
                  **self.cache.feeds(rows)}

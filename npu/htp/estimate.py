@@ -1,10 +1,10 @@
 """What the NPU's compiler itself expects of exported graphs, for a SoC that it has an estimator for.
 
-usage: estimate.py EXPORT --soc SOC [--blocks SIZE] [--graphs NAME...]
+usage: estimate.py EXPORT --soc SOC [--graphs NAME...]
 
 The estimates are the compiler's own, made while it compiles (QNN's "Performance Estimates", with
-profiling_level=detailed); nothing runs, and no device has confirmed them. With --blocks, weights of
-linears are put into blocks of SIZE first (lpbq.py).
+profiling_level=detailed); nothing runs, and no device has confirmed them. The figures of a graph in
+parts are the sums of its parts'.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lpbq
+from refusal import why_refused
 from report import Refused, progress, run_tool
 from session import check_version, estimating_socs, open_session, read_dump, soc_named
 
@@ -55,19 +55,22 @@ def estimate_graph(source: Path, soc: str) -> dict[str, Any]:
         try:
             open_session(source, soc_named(soc), options=options)
         except Exception as error:  # ONNX Runtime's own types of exceptions have no common base
-            lines = str(error).strip().splitlines()
-            raise Refused(f"the compiler refuses {source.name} for {soc}: {lines[-1]}") from error
+            reason = why_refused(source, soc_named(soc), str(error))
+            raise Refused(f"the compiler refuses {source.stem} for {soc}{reason}") from error
         graph = read_dump(Path(folder))
         return {**read_profile(profile), "operations": graph.operations,
                 "float_tensors": len(graph.float_tensors),
                 "seconds": round(time.time() - start, 1)}
 
 
+def sums(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: sum(part[key] for part in parts) for key in parts[0]}
+
+
 def main() -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     parser.add_argument("export", type=Path)
     parser.add_argument("--soc", required=True)
-    parser.add_argument("--blocks", type=int, default=0)
     parser.add_argument("--graphs", nargs="+", default=["prefill", "decode"])
     o = parser.parse_args()
     check_version()
@@ -75,17 +78,13 @@ def main() -> dict[str, Any]:
         raise Refused(f"the compiler has no estimates for '{o.soc}'; it has for "
                       f"{', '.join(estimating_socs())}")
     about = json.loads((o.export / "export.json").read_text(encoding="utf-8"))
-    result: dict[str, Any] = {"soc": o.soc, **soc_named(o.soc)._asdict(), "blocks": o.blocks,
+    result: dict[str, Any] = {"soc": o.soc, **soc_named(o.soc)._asdict(),
                               "context": about["context"], "graphs": {}}
     for i, name in enumerate(o.graphs):
         progress(f"estimate {name} for {o.soc}", i, len(o.graphs))
-        source = o.export / about["graphs"][name]["file"]
-        with tempfile.TemporaryDirectory() as folder:
-            if o.blocks:
-                source, plain = Path(folder) / source.name, source
-                lpbq.rewrite(plain, source, o.blocks)
-            result["graphs"][name] = {"rows": about["graphs"][name]["rows"],
-                                      **estimate_graph(source, o.soc)}
+        graph = about["graphs"][name]
+        parts = [estimate_graph(o.export / part["file"], o.soc) for part in graph["parts"]]
+        result["graphs"][name] = {"rows": graph["rows"], **sums(parts)}
         progress(f"estimate {name} for {o.soc}", i + 1, len(o.graphs))
     return result
 

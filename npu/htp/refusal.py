@@ -115,7 +115,7 @@ def compiles_beside(source: Path, soc: Soc) -> Callable[[onnx.ModelProto], bool]
         except Exception:  # as the whole
             return False
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     return compiles
 
