@@ -62,15 +62,19 @@ class LinearWriter {
   }
 
  private:
-  // Of a 16-bit linear the artifact has it divided by 256, as the compiler will divide it.
+  // Of a 16-bit linear the artifact has it divided by 256, as the compiler will divide it: in single
+  // precision, cut towards zero, so that a number at the edge of 256 would often come out one nearer
+  // to zero. It gets one in the middle.
   std::string bias(const Quantized& x) {
     const std::string name = node_.name + ".bias";
     const auto stored = a_.tensors.at(name).as<int32_t>();
-    const int32_t unit = x.type == OnnxType::kU16 ? 256 : 1;
+    const bool wide = x.type == OnnxType::kU16;
     if (!weights_.contains(name)) {
       std::vector<int32_t> values;
       std::vector<float> scales;
-      for (const int32_t b : stored) values.push_back(b * unit);
+      for (const int32_t b : stored) {
+        values.push_back(wide ? 256 * b + 128 * ((b > 0) - (b < 0)) : b);
+      }
       for (const float s : scales_) scales.push_back(x.scale * s);
       weights_.add(name, to_bytes(values));
       weights_.add(name + ".scale", to_bytes(scales));

@@ -95,6 +95,10 @@ class Emulator(Case):
     def test_qwen3(self):
         self.check_equal_but_near("tiny-qwen3")
 
+    def test_biases_of_16_bit_linears(self):
+        for recipe in ("w4a16kv8", "executorch-w4a16-block"):
+            self.check_sites(self.verify(self.quantized("tiny-qwen2", recipe)), NEAR_16)
+
     def test_blocks_of_weights(self):
         artifact = self.quantized("tiny-llama", "executorch-w4a16-block")
         self.check_sites(self.verify(artifact), NEAR_16)
