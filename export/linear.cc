@@ -62,9 +62,9 @@ class LinearWriter {
   }
 
  private:
-  // Of a 16-bit linear the artifact has it divided by 256, as the compiler will divide it: in single
-  // precision, cut towards zero, so that a number at the edge of 256 would often come out one nearer
-  // to zero. It gets one in the middle.
+  // Of a 16-bit linear the artifact has it divided by 256, as the compiler will divide it: in
+  // single precision, cut towards zero, so that a number at the edge of 256 would often come out
+  // one nearer to zero. It gets one in the middle.
   std::string bias(const Quantized& x) {
     const std::string name = node_.name + ".bias";
     const auto stored = a_.tensors.at(name).as<int32_t>();

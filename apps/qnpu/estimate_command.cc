@@ -102,7 +102,8 @@ void add_estimate_command(CLI::App& app) {
   command->add_option("--rows", o->rows, "Tokens of a prefill")->capture_default_str();
   command->add_option("--context", o->context, "Positions of the cache, the prefix included")
       ->capture_default_str();
-  command->add_flag("--all-logits", o->all_logits, "The head computes every row, as in a Genie bundle");
+  command->add_flag("--all-logits", o->all_logits,
+                    "The head computes every row, as in a Genie bundle");
   command->add_flag("--json", o->json, "Print one JSON object on standard output");
   command->callback([o, artifact, model] {
     if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");

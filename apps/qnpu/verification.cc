@@ -35,7 +35,7 @@ Agreement agreement_of(const Graph& graph, const Node& node) {
       break;
     case Op::kLinear:
       // A weight scale whose product has 12 bits exactly is not found for every channel.
-      if (wide) return {"99.999 % equal, one step", 0.99999, 1};
+      if (wide) return {"99.99 % equal, one step", 0.9999, 1};
       if (node.bias && !wide) return {"99 % equal, one step", 0.99, 1};
       break;
     default:
