@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/status.h"
@@ -12,6 +13,24 @@ namespace qnpu {
 namespace {
 
 size_t bytes_of(const LinearWeights& w) { return panels_bytes(w.n, w.k, w.bits); }
+
+int64_t row_bytes(const LinearWeights& w) { return int64_t{w.k} * w.bits / 8; }
+
+void release_rows(const LinearWeights& w, int first, int count) {
+  release_mapped_pages(w.weight + first * row_bytes(w),
+                       static_cast<size_t>(count * row_bytes(w)));
+}
+
+// Some rows at a time, so that at most those are in memory in both layouts.
+void fill(const LinearWeights& w, uint8_t* panels, Isa isa) {
+  constexpr int kRows = 64 * kPanelRows;
+  for (int n = 0; n < w.n; n += kRows) {
+    const int count = std::min(kRows, w.n - n);
+    make_panels(w.weight + n * row_bytes(w), count, w.k, w.bits,
+                panels + n / kPanelRows * panel_bytes(w.k, w.bits), isa);
+    release_rows(w, n, count);
+  }
+}
 
 }  // namespace
 
@@ -32,12 +51,9 @@ WeightPanels::WeightPanels(BoundGraph& bound) {
   uint8_t* panels = data_.get();
   for (BoundNode& node : bound.nodes) {
     if (node.op != Op::kLinear) continue;
-    LinearWeights& w = node.linear;
-    make_panels(w.weight, w.n, w.k, w.bits, panels, bound.isa);
-    release_mapped_pages(w.weight, static_cast<size_t>(w.n) * static_cast<size_t>(w.k) *
-                                       static_cast<size_t>(w.bits) / 8);
-    w.panels = panels;
-    panels += bytes_of(w);
+    fill(node.linear, panels, bound.isa);
+    node.linear.panels = panels;
+    panels += bytes_of(node.linear);
   }
 }
 
