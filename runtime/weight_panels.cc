@@ -17,8 +17,7 @@ size_t bytes_of(const LinearWeights& w) { return panels_bytes(w.n, w.k, w.bits);
 int64_t row_bytes(const LinearWeights& w) { return int64_t{w.k} * w.bits / 8; }
 
 void release_rows(const LinearWeights& w, int first, int count) {
-  release_mapped_pages(w.weight + first * row_bytes(w),
-                       static_cast<size_t>(count * row_bytes(w)));
+  release_mapped_pages(w.weight + first * row_bytes(w), static_cast<size_t>(count * row_bytes(w)));
 }
 
 // Some rows at a time, so that at most those are in memory in both layouts.
