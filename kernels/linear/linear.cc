@@ -36,31 +36,26 @@ struct Operand {
   int64_t stride;
 };
 
-// Rows are in the order that the weights' layout asks for.
-Operand pack(const int8_t* x, int m, const LinearWeights& w, void* scratch, Isa isa) {
-  uint8_t* rows = aligned(scratch);
-  const bool panels = by_panels(w, isa);
-  const int order = panels ? 8 : w.bits;
-  const int64_t stride = padded_k(w.k, order);
-  parallel_ranges(m, kPackedRows, [&](int64_t i, int64_t end) {
-    for (; i < end; ++i) {
-      pack_row_s8(x + i * w.k, w.k, order, rows + i * stride);
-      if (panels && w.bits == 4) to_panel_order(rows + i * stride, stride);
-    }
-  });
-  return {rows, stride};
+void pack_row(const int8_t* x, int k, int order, uint8_t* row, int64_t) {
+  pack_row_s8(x, k, order, row);
+}
+void pack_row(const int16_t* x, int k, int order, uint8_t* high, int64_t stride) {
+  pack_row_s16(x, k, order, high, high + stride);
 }
 
-Operand pack(const int16_t* x, int m, const LinearWeights& w, void* scratch, Isa isa) {
+// Rows are in the order that the weights' layout asks for.
+template <typename T>
+Operand pack(const T* x, int m, const LinearWeights& w, void* scratch, Isa isa) {
+  constexpr int64_t kPlanes = sizeof(T);
   uint8_t* rows = aligned(scratch);
   const bool panels = by_panels(w, isa);
   const int order = panels ? 8 : w.bits;
   const int64_t stride = padded_k(w.k, order);
   parallel_ranges(m, kPackedRows, [&](int64_t i, int64_t end) {
     for (; i < end; ++i) {
-      uint8_t* high = rows + 2 * i * stride;
-      pack_row_s16(x + i * w.k, w.k, order, high, high + stride);
-      if (panels && w.bits == 4) to_panel_order(high, 2 * stride);
+      uint8_t* row = rows + kPlanes * i * stride;
+      pack_row(x + i * w.k, w.k, order, row, stride);
+      if (panels && w.bits == 4) to_panel_order(row, kPlanes * stride);
     }
   });
   return {rows, stride};
