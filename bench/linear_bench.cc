@@ -69,13 +69,13 @@ void linear(benchmark::State& state) {
 
 void linear_shapes(benchmark::internal::Benchmark* b) {
   b->UseRealTime()->ArgNames({"M", "N", "K", "bits"});
-  for (int m : {512, 128, 1}) {
+  for (int m : {512, 128, 8, 1}) {
     for (int bits : {4, 8}) {
       b->Args({m, 1536, 576, bits})->Args({m, 576, 1536, bits})->Args({m, 576, 576, bits});
       b->Args({m, 8192, 2048, bits})->Args({m, 2048, 8192, bits})->Args({m, 2048, 2048, bits});
     }
   }
-  b->Args({1, 49152, 576, 8})->Args({1, 128256, 2048, 8});
+  for (int m : {8, 1}) b->Args({m, 49152, 576, 8})->Args({m, 128256, 2048, 8});
 }
 BENCHMARK(linear<int8_t>)->Apply(linear_shapes);
 BENCHMARK(linear<int16_t>)->Apply(linear_shapes);

@@ -1,8 +1,8 @@
-// Tiles of 1, 2, 4 or 8 rows by one panel: four bytes of A, broadcast, against two registers that
+// Tiles of 1 to 8 rows by one panel: four bytes of A, broadcast, against two registers that
 // hold the same four bytes of 16 columns each.
 //
-// With few rows the weights come from memory once and that takes the time: they are asked for some
-// lines ahead, which also carries the stream over the borders of pages.
+// The first tile of a panel has its weights from memory, and with few rows that takes the time: it
+// asks for them some lines ahead, which also carries the stream over the borders of pages.
 //
 // 4 bits: a nibble moved to the upper half of its byte is 16 times its signed value, so no sign
 // extension is needed; the sums are divided by 16 at the end (matmul_u8s8_s32_avx512vnni.cc).
@@ -22,8 +22,7 @@ __m512i broadcast4(const uint8_t* a) {
   return _mm512_set1_epi32(four);
 }
 
-constexpr int kPrefetchRows = 4;     // tiles of at most so many rows ask ahead ...
-constexpr int64_t kAhead = 12 * 64;  // ... by so many bytes
+constexpr int64_t kAhead = 12 * 64;  // bytes
 
 // Sums of kRows rows: the left columns of the panel and the right ones.
 template <int kRows>
@@ -43,11 +42,11 @@ template <int kRows>
 }
 
 // One word of every column: four weights of 8 bits, or eight of 4.
-template <int kRows, int kBits>
+template <int kRows, int kBits, bool kAsk>
 [[gnu::always_inline]] inline void step(const uint8_t* a, int64_t lda, const uint8_t* word,
                                         Sums<kRows>& even, Sums<kRows>& odd) {
   const __m512i w0 = _mm512_loadu_si512(word), w1 = _mm512_loadu_si512(word + 64);
-  if constexpr (kRows <= kPrefetchRows) {
+  if constexpr (kAsk) {
     _mm_prefetch(reinterpret_cast<const char*>(word + kAhead), _MM_HINT_T0);
     _mm_prefetch(reinterpret_cast<const char*>(word + kAhead + 64), _MM_HINT_T0);
   }
@@ -72,7 +71,7 @@ void store(int32_t* c, __mmask16 mask, __m512i sum) {
 }
 
 // Few rows have few sums, and each is a chain of additions: `odd` sums break it in two.
-template <int kRows, int kBits>
+template <int kRows, int kBits, bool kAsk>
 void tile(const PanelArgs& x, int m, int n) {
   constexpr int kSplit = kRows <= 4 ? 2 : 1;
   constexpr int kWord = 32 / kBits;  // elements of A
@@ -85,12 +84,12 @@ void tile(const PanelArgs& x, int m, int n) {
   const int64_t words = panel_words(x.k, kBits);
   int64_t word = 0;
   for (; word + 2 <= words; word += 2) {
-    step<kRows, kBits>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
-    step<kRows, kBits>(a + (word + 1) * kWord, x.lda, b + (word + 1) * kWordBytes,
+    step<kRows, kBits, kAsk>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
+    step<kRows, kBits, kAsk>(a + (word + 1) * kWord, x.lda, b + (word + 1) * kWordBytes,
                        kBits == 4 ? first : second, second);
   }
   if (word < words) {
-    step<kRows, kBits>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
+    step<kRows, kBits, kAsk>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
   }
   const auto mask = static_cast<__mmask32>((uint64_t{1} << std::min(32, x.n - n)) - 1);
   for (int i = 0; i < kRows; ++i) {
@@ -105,14 +104,18 @@ void tile(const PanelArgs& x, int m, int n) {
   }
 }
 
+// For 1 to 8 rows.
+using Tile = void (*)(const PanelArgs& x, int m, int n);
+template <int kBits, bool kAsk>
+constexpr Tile kTiles[] = {tile<1, kBits, kAsk>, tile<2, kBits, kAsk>, tile<3, kBits, kAsk>,
+                           tile<4, kBits, kAsk>, tile<5, kBits, kAsk>, tile<6, kBits, kAsk>,
+                           tile<7, kBits, kAsk>, tile<8, kBits, kAsk>};
+
 template <int kBits>
 void matmul(const PanelArgs& x) {
   for (int n = 0; n < x.n; n += kPanelRows) {
-    int m = 0;
-    for (; m + 8 <= x.m; m += 8) tile<8, kBits>(x, m, n);
-    if (x.m - m >= 4) tile<4, kBits>(x, m, n), m += 4;
-    if (x.m - m >= 2) tile<2, kBits>(x, m, n), m += 2;
-    if (x.m > m) tile<1, kBits>(x, m, n);
+    kTiles<kBits, true>[std::min(8, x.m) - 1](x, 0, n);
+    for (int m = 8; m < x.m; m += 8) kTiles<kBits, false>[std::min(8, x.m - m) - 1](x, m, n);
   }
 }
 
