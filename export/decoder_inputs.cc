@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include "base/status.h"
+#include "model/laws.h"
 
 namespace qnpu {
 namespace {
 
 constexpr int kMaskZero = 65535;
-const Quantized kMaskQuantized = {OnnxType::kU16, 100.0f / 65535.0f, kMaskZero};
+const Quantized kMaskQuantized = {OnnxType::kU16, static_cast<float>(kMaskScale), kMaskZero};
 
 }  // namespace
 

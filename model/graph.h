@@ -37,7 +37,7 @@ enum class RangeSource {
   kObserved,  // an observer chooses them
   kTied,   // those of site `tied_to`: the same scale, or finer or coarser by 2^(width difference)
   kFixed,  // fixed by the operation: probabilities, cos and sin
-  kMask,   // scores' range, widened downwards by 20 (htp-facts rule 9)
+  kMask,   // scores' range, widened downwards by 20 (docs/numerics.md)
 };
 
 struct Site {

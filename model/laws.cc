@@ -9,9 +9,6 @@
 namespace qnpu {
 namespace {
 
-// The mask adds 0 or -100 in steps of 100/65535; visible positions add 0.
-constexpr double kMaskScale = 100.0 / 65535;
-
 bool same(const Law& a, const Law& b) {
   if (a.index() != b.index()) return false;
   if (const auto* r = std::get_if<Requant>(&a)) {

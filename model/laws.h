@@ -7,6 +7,9 @@
 
 namespace qnpu {
 
+// The mask adds 0 or -100 in steps of 100/65535; visible positions add 0.
+inline constexpr double kMaskScale = 100.0 / 65535;
+
 // Scale of a site that has one scale. Error naming it if it has none yet.
 double scale_of(const Graph& graph, int site);
 

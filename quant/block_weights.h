@@ -1,9 +1,9 @@
-// 4-bit weights in blocks along the inputs (LPBQ, method.md 2.12):
+// 4-bit weights in blocks along the inputs (LPBQ):
 //
 //   w = scale[n] * m[n, b] * q[n, k]     m an integer in 1..16 of each block, q in [-7, 7]
 //
 // The NPU multiplies m * q out on the chip and computes an 8-bit linear with |m * q| <= 112
-// (htp-facts.md 1), so that product is what is stored and what the runtime multiplies with.
+// (docs/numerics.md), so that product is what is stored and what the runtime multiplies with.
 #pragma once
 
 #include <span>

@@ -50,6 +50,7 @@ METHODS = [
     Row("4-8-8", "Quant.npu, 10 %", "quantnpu-w4a8-down10", (None, 19.79, None, None)),
     Row("4-8-8", "Quant.npu", "quantnpu-w4a8", (18.61, 19.16, 16.02, 31.68), (0.7312, 0.4865)),
     Row("4-8-8", "ours, 0 %", "fast"),
+    Row("4-8-8", "ours, 0 %, head of 4 bits", "fast-head4"),
     Row("4-8-8", "ours, learned, 0 %", "default"),
     Row("4-8-8", "ours, learned, 10 %", "default-down10"),
     Row("4-8-8", "ours, learned", "default-down100"),
