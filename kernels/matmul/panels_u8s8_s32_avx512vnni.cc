@@ -86,7 +86,7 @@ void tile(const PanelArgs& x, int m, int n) {
   for (; word + 2 <= words; word += 2) {
     step<kRows, kBits, kAsk>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
     step<kRows, kBits, kAsk>(a + (word + 1) * kWord, x.lda, b + (word + 1) * kWordBytes,
-                       kBits == 4 ? first : second, second);
+                             kBits == 4 ? first : second, second);
   }
   if (word < words) {
     step<kRows, kBits, kAsk>(a + word * kWord, x.lda, b + word * kWordBytes, first, second);
