@@ -39,16 +39,6 @@ struct Inspected {
   json properties;  // printed before the table
 };
 
-// A weight's scales, one per channel, are a tensor of the artifact.
-void fill_weight_scales(const TensorFile& tensors, Graph& graph) {
-  for (Site& site : graph.sites) {
-    const std::string name = site.name + ".scale";
-    if (site.role != Role::kWeight || !tensors.contains(name)) continue;
-    const std::span<const float> scale = tensors.at(name).as<float>();
-    site.qparams.scale.assign(scale.begin(), scale.end());
-  }
-}
-
 // [{"id", "text"}]; tokens that are no whole character show as U+FFFD.
 json prefix_tokens(const fs::path& folder, const Graph& graph) {
   const Tokenizer tokenizer = Tokenizer::load(folder);

@@ -64,6 +64,15 @@ std::string blocks_text(const Site& site) {
 
 }  // namespace
 
+void fill_weight_scales(const TensorFile& tensors, Graph& graph) {
+  for (Site& site : graph.sites) {
+    const std::string name = site.name + ".scale";
+    if (site.role != Role::kWeight || !tensors.contains(name)) continue;
+    const std::span<const float> scale = tensors.at(name).as<float>();
+    site.qparams.scale.assign(scale.begin(), scale.end());
+  }
+}
+
 std::vector<SiteRow> site_rows(const Graph& graph, const Recipe& recipe, const json& report,
                                const std::string& pattern) {
   const std::map<std::string, double> sqnr = measured_sqnr(report);

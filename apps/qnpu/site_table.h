@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "io/safetensors.h"
 #include "model/graph.h"
 
 namespace qnpu {
@@ -20,6 +21,9 @@ struct SiteRow {
   double low = 0, high = 0;    // what the integers cover, with that scale
   std::optional<double> sqnr;  // dB, from report.json
 };
+
+// A weight's scales, one per channel, are a tensor of the artifact.
+void fill_weight_scales(const TensorFile& tensors, Graph& graph);
 
 // Sites whose names match `pattern`. `report` is report.json, or null where there is none.
 std::vector<SiteRow> site_rows(const Graph& graph, const Recipe& recipe,
