@@ -175,25 +175,39 @@ bool is_plain_chatml(const std::string& text) {
          !contains(text, "strftime_now") && !contains(text, "<|im_start|>assistant\n<think>");
 }
 
+bool is_llama3(const std::string& text) {
+  return contains(text, "<|start_header_id|>") && contains(text, "<|eot_id|>");
+}
+
 }  // namespace
 
-std::string chat_prompt(const fs::path& folder, const Messages& messages) {
+ChatTemplate load_chat_template(const fs::path& folder) {
+  // Templates write a line break as \n or as itself.
+  ChatTemplate result{folder, replaced(template_text(folder), "\\n", "\n"), ""};
+  if (is_plain_chatml(result.text)) return result;
+  if (!is_llama3(result.text)) {
+    fail(
+        "the chat template of {} is of no known family (ChatML, Qwen, Llama 3); give a plain "
+        "prompt with the special tokens written out",
+        folder.string());
+  }
+  result.bos = bos_token(folder);
+  return result;
+}
+
+std::string chat_prompt(const ChatTemplate& chat_template, const Messages& messages) {
   if (messages.empty()) fail("there is no message to make a chat prompt of; give at least one");
   for (const ChatMessage& message : messages) {
     if (message.role != "system" && message.role != "user" && message.role != "assistant") {
       fail("the role {} of a chat message is unknown; use system, user or assistant", message.role);
     }
   }
-  // Templates write a line break as \n or as itself.
-  const std::string text = replaced(template_text(folder), "\\n", "\n");
-  if (is_plain_chatml(text)) return chatml_prompt(text, messages);
-  if (contains(text, "<|start_header_id|>") && contains(text, "<|eot_id|>")) {
-    return llama3_prompt(text, messages, bos_token(folder));
-  }
-  fail(
-      "the chat template of {} is of no known family (ChatML, Qwen, Llama 3); give a plain prompt "
-      "with the special tokens written out",
-      folder.string());
+  if (is_plain_chatml(chat_template.text)) return chatml_prompt(chat_template.text, messages);
+  return llama3_prompt(chat_template.text, messages, chat_template.bos);
+}
+
+std::string chat_prompt(const fs::path& folder, const Messages& messages) {
+  return chat_prompt(load_chat_template(folder), messages);
 }
 
 std::vector<int> end_tokens(const fs::path& folder) {

@@ -22,7 +22,7 @@ std::vector<ChatMessage> messages_of(const json& chat) {
   return messages;
 }
 
-class ChatTemplate : public testing::Test {
+class ChatTemplateTest : public testing::Test {
  protected:
   void config(const json& value) { write_json(folder_.path() / "tokenizer_config.json", value); }
   std::string error(const std::vector<ChatMessage>& messages = {{"user", "a"}}) {
@@ -32,7 +32,7 @@ class ChatTemplate : public testing::Test {
 };
 
 // Prompts equal those of transformers (scripts/make_chat_goldens.py).
-TEST_F(ChatTemplate, Goldens) {
+TEST_F(ChatTemplateTest, Goldens) {
   const json golden = read_json(fs::path(QNPU_SOURCE_DIR) / "testdata/chat/chat.json");
   for (const auto& [family, value] : golden["cases"].items()) {
     config({{"chat_template", value["template"]}, {"bos_token", "<|begin_of_text|>"}});
@@ -44,7 +44,7 @@ TEST_F(ChatTemplate, Goldens) {
   }
 }
 
-TEST_F(ChatTemplate, FileOfItsOwnAndNamedTemplates) {
+TEST_F(ChatTemplateTest, FileOfItsOwnAndNamedTemplates) {
   config({{"chat_template",
            {{{"name", "tool_use"}, {"template", "x"}},
             {{"name", "default"}, {"template", "<|im_start|>"}}}}});
@@ -55,7 +55,7 @@ TEST_F(ChatTemplate, FileOfItsOwnAndNamedTemplates) {
             "<|im_start|>system\nS<|im_end|>\n" + prompt);
 }
 
-TEST_F(ChatTemplate, Errors) {
+TEST_F(ChatTemplateTest, Errors) {
   EXPECT_THAT(error(), HasSubstr("no chat template"));
   config({{"bos_token", "<s>"}});
   EXPECT_THAT(error(), HasSubstr("no chat template"));
@@ -71,7 +71,7 @@ TEST_F(ChatTemplate, Errors) {
   EXPECT_THAT(error(), HasSubstr("no entry \"default\""));
 }
 
-TEST_F(ChatTemplate, EndTokens) {
+TEST_F(ChatTemplateTest, EndTokens) {
   EXPECT_TRUE(end_tokens(folder_.path()).empty());
   write_json(folder_.path() / "config.json", {{"eos_token_id", 2}});
   EXPECT_THAT(end_tokens(folder_.path()), ElementsAre(2));

@@ -18,9 +18,10 @@ Step Batch::order(std::span<const Piece> pieces, std::span<const int> positions)
   segments_.clear();
   rows_ = 0;
   const auto position = [&](const Piece& p) { return positions[static_cast<size_t>(p.sequence)]; };
-  for (const Piece& p : pieces) add(p, 0, p.tokens.size() - 1, position(p));
+  const auto silent = [](const Piece& p) { return p.tokens.size() - p.rows(); };
+  for (const Piece& p : pieces) add(p, 0, silent(p), position(p));
   const int first = rows_;
-  for (const Piece& p : pieces) add(p, p.tokens.size() - 1, p.tokens.size(), position(p));
+  for (const Piece& p : pieces) add(p, silent(p), p.tokens.size(), position(p));
   return {tokens_.data(), rows_, first, segments_};
 }
 

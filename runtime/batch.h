@@ -9,10 +9,13 @@
 
 namespace qnpu {
 
-// New tokens of one sequence.
+// New tokens of one sequence, and whose logits are asked for: the last one's, or those of all.
 struct Piece {
   int sequence = 0;
   std::span<const int32_t> tokens;
+  bool all_rows = false;
+
+  size_t rows() const { return all_rows ? tokens.size() : 1; }
 };
 
 class Batch {
@@ -21,8 +24,8 @@ class Batch {
     segments_.reserve(2 * static_cast<size_t>(sequences));
   }
 
-  // The last tokens of all pieces come last, from row `first` on, so that the tail of the graph can
-  // be walked with them alone. `positions`: of each sequence. Valid until the next call; allocates
+  // The tokens whose logits are asked for come last, in the order of the pieces and from row `first`
+  // on, so that the tail of the graph can be walked with them alone. `positions`: of each sequence. Valid until the next call; allocates
   // nothing. At most max_rows tokens, every sequence at most once.
   Step order(std::span<const Piece> pieces, std::span<const int> positions);
 

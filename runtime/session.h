@@ -69,8 +69,9 @@ class Session {
   std::span<const int16_t> prefill(std::span<const int32_t> tokens);
 
   // Pieces of different sequences in one walk, at most max_rows tokens together: weights are read
-  // once for all. Returns [pieces, vocab], the logits of each piece's last token. Errors as in
-  // run(), or if a sequence is named twice, or if the session is traced.
+  // once for all. Returns the logits of each piece's last token, or of all its tokens if it asks
+  // for them: [sum of rows(), vocab], piece by piece. Errors as in run(), or if a sequence is named
+  // twice, or if the session is traced.
   std::span<const int16_t> run_batch(std::span<const Piece> pieces);
 
   void reset(int sequence = 0);  // as new: the cache holds the prefix alone

@@ -12,6 +12,7 @@
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/task_evaluation.h"
 #include "base/status.h"
+#include "io/atomic_file.h"
 
 namespace qnpu {
 namespace {
@@ -27,6 +28,7 @@ struct Options {
   std::string save_logits;
   std::vector<fs::path> tasks;
   int limit = 0;
+  fs::path items;
   std::string dtype = "fp32";
   int threads = 0;
   bool simulate = false;
@@ -143,6 +145,30 @@ int longest_sequence(const Options& options, const Inputs& inputs) {
   return longest;
 }
 
+// What is said about each item, as JSON lines; nothing if the path is empty.
+class ItemFile {
+ public:
+  explicit ItemFile(const fs::path& path) {
+    if (!path.empty()) file_.emplace(path);
+  }
+  void write(const Task& task, const TaskItem& item, std::span<const double> log_likelihoods) {
+    if (!file_) return;
+    const nlohmann::json json = {{"task", task.name},
+                                 {"line", item.line},
+                                 {"log_likelihoods", log_likelihoods},
+                                 {"bytes", item.bytes},
+                                 {"gold", item.gold}};
+    const std::string text = json.dump() + "\n";
+    file_->write(std::as_bytes(std::span(text)));
+  }
+  void commit() {
+    if (file_) file_->commit();
+  }
+
+ private:
+  std::optional<AtomicFile> file_;
+};
+
 struct Results {
   bool simulated = false;
   std::optional<Evaluation> text;
@@ -165,9 +191,12 @@ Results evaluate_inputs(const Options& options, const Inputs& inputs) {
     results.text = evaluate(*inputs.windows, tested, reference ? &*reference : nullptr,
                             writer ? &*writer : nullptr, progress);
   }
+  ItemFile items(options.items);
   for (const Task& task : inputs.tasks) {
-    results.tasks.push_back(evaluate_task(task, tested, progress));
+    const auto write = [&](const TaskItem& item, auto sums) { items.write(task, item, sums); };
+    results.tasks.push_back(evaluate_task(task, tested, progress, write));
   }
+  items.commit();
   if (writer) writer->commit();
   return results;
 }
@@ -236,6 +265,8 @@ void add_task_options(CLI::App& command, Options& options) {
   command.add_option("--limit", options.limit, "Items of each task, at most (default: all)")
       ->needs(tasks)
       ->check(CLI::PositiveNumber);
+  command.add_option("--items", options.items, "Store each item's log-likelihoods in this file")
+      ->needs(tasks);
 }
 
 }  // namespace

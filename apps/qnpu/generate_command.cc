@@ -7,10 +7,10 @@
 #include "apps/qnpu/interrupt.h"
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
-#include "apps/qnpu/token_stream.h"
 #include "base/status.h"
 #include "io/chat_template.h"
 #include "io/files.h"
+#include "io/token_stream.h"
 #include "model/tokens.h"
 #include "runtime/generate.h"
 

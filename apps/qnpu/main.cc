@@ -32,6 +32,7 @@ void add_commands(CLI::App& app) {
   add_export_command(app);
   add_generate_command(app);
   add_inspect_command(app);
+  add_serve_command(app);
   add_verify_command(app);
 }
 

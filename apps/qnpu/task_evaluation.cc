@@ -67,7 +67,8 @@ std::vector<double> choice_log_likelihoods(const TaskItem& item, const LogitsSou
   return sums;
 }
 
-ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progress& progress) {
+ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progress& progress,
+                             const ItemSink& on_item) {
   check_length(task, source);
   ChoiceAccuracy accuracy;
   const auto total = static_cast<int64_t>(task.items.size());
@@ -79,6 +80,7 @@ ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progr
       fail("the logits of {} are not finite numbers; its weights are damaged", source.name);
     }
     accuracy.add(sums, item.bytes, item.gold);
+    if (on_item) on_item(item, sums);
   }
   progress.update(task.name + ", items", total, total);
   return accuracy;

@@ -1,6 +1,8 @@
 // How a model answers a task.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "apps/qnpu/logits_source.h"
@@ -14,7 +16,11 @@ namespace qnpu {
 // the query, goes through the model once.
 std::vector<double> choice_log_likelihoods(const TaskItem& item, const LogitsSource& source);
 
+// Sees an item's log-likelihoods, by choice.
+using ItemSink = std::function<void(const TaskItem& item, std::span<const double> log_likelihoods)>;
+
 // Error: an item longer than the model's context, logits that are not finite; throws Interrupted.
-ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progress& progress);
+ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progress& progress,
+                             const ItemSink& on_item = {});
 
 }  // namespace qnpu

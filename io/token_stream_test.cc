@@ -1,4 +1,4 @@
-#include "apps/qnpu/token_stream.h"
+#include "io/token_stream.h"
 
 #include <gtest/gtest.h>
 

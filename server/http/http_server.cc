@@ -1,0 +1,321 @@
+#include "server/http/http_server.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/status.h"
+#include "io/files.h"
+#include "server/api/error.h"
+#include "server/api/fields.h"
+#include "server/http/answering.h"
+
+namespace qnpu::server {
+namespace {
+
+constexpr int kBacklog = 128;  // httplib's own is 5
+// Threads beyond those of the connections allowed, for telling others that there are too many.
+constexpr int kSpareThreads = 4;
+
+// Equal in time, whatever the two have in common.
+bool same_secret(const std::string& given, const std::string& wanted) {
+  unsigned char difference = given.size() != wanted.size();
+  for (size_t i = 0; i < given.size(); ++i) {
+    difference |= static_cast<unsigned char>(given[i] ^ wanted[i % wanted.size()]);
+  }
+  return difference == 0;
+}
+
+void set_error(const ApiError& error, httplib::Response& response) {
+  response.status = error.status;
+  if (error.status == 401) response.set_header("WWW-Authenticate", "Bearer");
+  if (error.status == 429 || error.status == 503) response.set_header("Retry-After", "1");
+  response.set_content(error_body(error), "application/json");
+}
+
+// Of an answer behind which the rest of the request may still lie unread.
+void set_last_error(const ApiError& error, httplib::Response& response) {
+  Connection::current()->close_after_answer();
+  response.set_header("Connection", "close");
+  set_error(error, response);
+}
+
+bool is_digits(const std::string& text) {
+  return !text.empty() && text.size() < 19 &&
+         std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+std::string media_type(const std::string& content_type) {
+  std::string type = content_type.substr(0, content_type.find(';'));
+  while (!type.empty() && type.back() == ' ') type.pop_back();
+  std::ranges::transform(type, type.begin(), [](unsigned char c) { return std::tolower(c); });
+  return type;
+}
+
+// Of an error that httplib or the connection found.
+ApiError protocol_error(int status, Connection::Trouble trouble) {
+  if (trouble == Connection::Trouble::kTooSlow) {
+    return {408, "The request did not come in time.", "", "timeout"};
+  }
+  if (trouble == Connection::Trouble::kTooLarge) {
+    return {431, "The headers of the request are too large."};
+  }
+  if (status == 414) return {414, "The URL is too long."};
+  if (status >= 500) return {status, "The server could not answer this request."};
+  return {status, "This is not a proper HTTP/1.1 request."};
+}
+
+}  // namespace
+
+HttpServer::HttpServer(Service& service, const HttpOptions& options)
+    : service_(service), options_(options) {
+  set_socket_options([](socket_t socket) {
+    const int yes = 1;  // and not SO_REUSEPORT: two servers on one port are a mistake
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
+  new_task_queue = [count = options.max_connections + kSpareThreads] {
+    return new httplib::ThreadPool(static_cast<size_t>(count));
+  };
+  set_pre_routing_handler(
+      [this](const Request& request, Response& response) { return check_request(request, response); });
+  set_error_handler(Handler([this](const Request& request, Response& response) {
+    if (response.body.empty()) answer_errors(request, response);
+  }));
+  set_exception_handler([](const Request&, Response& response, const std::exception_ptr& pointer) {
+    try {
+      std::rethrow_exception(pointer);
+    } catch (const ApiError& error) {
+      set_error(error, response);
+    } catch (...) {
+      set_error({500, "The server could not answer this request."}, response);
+    }
+  });
+  set_logger([this](const Request& request, const Response& response) { log(request, response); });
+  add_pages();
+  add_routes();
+  bind();
+}
+
+void HttpServer::bind() {
+  const bool any = options_.port == 0;
+  port_ = any ? bind_to_any_port(options_.host)
+              : (bind_to_port(options_.host, options_.port) ? options_.port : -1);
+  if (port_ > 0 && ::listen(svr_sock_, kBacklog) == 0) return;
+  fail("cannot listen on {} port {}: {}; choose another with --port or --host", options_.host,
+       options_.port, std::strerror(errno));
+}
+
+void HttpServer::serve() { listen_after_bind(); }
+
+// Not httplib's own stop(), which would cut the streams that run. A socket that was shut down
+// accepts nothing, and listen_after_bind() returns when all connections have ended.
+void HttpServer::stop() {
+  stopping_ = true;
+  ::shutdown(svr_sock_, SHUT_RDWR);
+}
+
+bool HttpServer::process_and_close_socket(socket_t socket) {
+  Connection connection(socket, options_.connection);
+  struct Count {
+    std::atomic<int>& count;
+    const int number;
+    ~Count() { --count; }
+  } const open{connections_, ++connections_};
+  while (connection.wait_for_request(stopping_)) {
+    if (open.number > options_.max_connections) connection.close_after_answer();
+    const auto begin_body = [&](Request& request) {
+      connection.begin_body();
+      request.ranges.clear();
+      request.headers.erase("Accept-Encoding");  // compression delays more than it saves
+    };
+    bool closed = false;
+    const bool done =
+        process_request(connection, connection.is_closing() || stopping_, closed, begin_body);
+    if (!done || closed || connection.is_closing() || stopping_) break;
+  }
+  return true;
+}
+
+void HttpServer::add_pages() {
+  const std::map<std::string, std::pair<std::string, std::string>> pages = {
+      {"/", {"index.html", "text/html; charset=utf-8"}},
+      {"/chat.js", {"chat.js", "text/javascript; charset=utf-8"}},
+      {"/chat.css", {"chat.css", "text/css; charset=utf-8"}}};
+  for (const auto& [path, page] : pages) {
+    methods_[path] = "GET";
+    Get(path, [text = read_file(options_.pages / page.first), type = page.second](
+                  const Request&, Response& response) {
+      response.set_header("Content-Security-Policy",
+                          "default-src 'none'; script-src 'self'; style-src 'self'; "
+                          "connect-src 'self'; img-src data:; base-uri 'none'; "
+                          "form-action 'none'; frame-ancestors 'none'");
+      response.set_header("X-Content-Type-Options", "nosniff");
+      response.set_content(text, type);
+    });
+  }
+}
+
+void HttpServer::add_routes() {
+  methods_["/health"] = methods_["/metrics"] = methods_["/v1/models"] = "GET";
+  methods_["/v1/completions"] = methods_["/v1/chat/completions"] = "POST";
+  Get("/health", [](const Request&, Response& response) {
+    response.set_content(R"({"status":"ok"})", "application/json");
+  });
+  Get("/metrics", [this](const Request&, Response& response) {
+    Gauges gauges = service_.engine().gauges();
+    gauges.connections = connections_;
+    response.set_content(service_.metrics().text(gauges), "text/plain; version=0.0.4");
+  });
+  Get("/v1/models", [this](const Request&, Response& response) {
+    const nlohmann::json model = model_object(service_.name(), service_.created());
+    const nlohmann::json list = {{"object", "list"}, {"data", nlohmann::json::array({model})}};
+    response.set_content(list.dump(), "application/json");
+  });
+  Get("/v1/models/([^/]+)", [this](const Request& request, Response& response) {
+    if (request.matches[1] != service_.name()) {
+      throw ApiError(404, fmt::format("The model '{}' does not exist.", request.matches[1].str()),
+                     "model", "model_not_found");
+    }
+    response.set_content(model_object(service_.name(), service_.created()).dump(),
+                         "application/json");
+  });
+  Post("/v1/completions", [this](const Request&, Response& response,
+                                 const httplib::ContentReader& reader) {
+    complete(reader, response, /*is_chat=*/false);
+  });
+  Post("/v1/chat/completions", [this](const Request&, Response& response,
+                                      const httplib::ContentReader& reader) {
+    complete(reader, response, /*is_chat=*/true);
+  });
+}
+
+// Before anything of a body is read.
+httplib::Server::HandlerResponse HttpServer::check_request(const Request& request,
+                                                           Response& response) {
+  try {
+    if (stopping_) throw ApiError(503, "The server is shutting down.", "", "shutting_down");
+    if (connections_ > options_.max_connections && Connection::current()->is_closing()) {
+      service_.metrics().rejected("connections");
+      throw ApiError(503, "The server has too many connections. Try again later.");
+    }
+    if (request.path.starts_with("/v1/")) check_key(request);
+    const bool is_model = request.path.starts_with("/v1/models/") && request.path.size() < 300;
+    const auto route = methods_.find(request.path);
+    if (route == methods_.end() && !is_model) {
+      throw ApiError(404, fmt::format("Unknown request URL: {} {}. Known are /v1/completions, "
+                                      "/v1/chat/completions, /v1/models, /health and /metrics.",
+                                      request.method, request.path),
+                     "", "unknown_url");
+    }
+    const std::string method = is_model ? "GET" : route->second;
+    if (request.method != method && !(method == "GET" && request.method == "HEAD")) {
+      response.set_header("Allow", method == "GET" ? "GET, HEAD" : method);
+      throw ApiError(405, fmt::format("{} takes {}, not {}.", request.path, method,
+                                      request.method),
+                     "", "method_not_allowed");
+    }
+    if (method == "POST") check_body(request);
+    return HandlerResponse::Unhandled;
+  } catch (const ApiError& error) {
+    set_last_error(error, response);
+    return HandlerResponse::Handled;
+  }
+}
+
+void HttpServer::check_key(const Request& request) const {
+  if (options_.api_key.empty()) return;
+  const std::string given = request.get_header_value("Authorization");
+  if (!given.starts_with("Bearer ")) {
+    throw ApiError(401, "You didn't provide an API key: send it as 'Authorization: Bearer KEY'.",
+                   "", "invalid_api_key");
+  }
+  if (!same_secret(given.substr(7), options_.api_key)) {
+    throw ApiError(401, "Incorrect API key provided.", "", "invalid_api_key");
+  }
+}
+
+// What could mean one thing to this server and another to one in front of it is refused.
+void HttpServer::check_body(const Request& request) const {
+  const size_t lengths = request.get_header_value_count("Content-Length");
+  const size_t encodings = request.get_header_value_count("Transfer-Encoding");
+  if (lengths + encodings > 1) {
+    throw ApiError(400, "The request states the length of its body more than once.");
+  }
+  if (lengths + encodings == 0) throw ApiError(411, "The request has no Content-Length.");
+  if (encodings == 1 && media_type(request.get_header_value("Transfer-Encoding")) != "chunked") {
+    throw ApiError(501, "The only Transfer-Encoding known is 'chunked'.");
+  }
+  if (lengths == 1) {
+    const std::string length = request.get_header_value("Content-Length");
+    if (!is_digits(length)) throw ApiError(400, "The Content-Length is no number.");
+    if (std::stoull(length) > options_.connection.body_bytes) {
+      service_.metrics().rejected("body too large");
+      throw ApiError(413, fmt::format("The body has {} bytes, at most {} are allowed.", length,
+                                      options_.connection.body_bytes));
+    }
+  }
+  if (request.has_header("Content-Encoding")) {
+    throw ApiError(415, "Bodies with a Content-Encoding are not read.");
+  }
+  if (media_type(request.get_header_value("Content-Type")) != "application/json") {
+    throw ApiError(415, "The body must be JSON: send 'Content-Type: application/json'.");
+  }
+}
+
+void HttpServer::answer_errors(const Request&, Response& response) {
+  set_last_error(protocol_error(response.status, Connection::current()->trouble()), response);
+}
+
+std::string HttpServer::read_body(const httplib::ContentReader& reader) const {
+  std::string body;
+  bool too_large = false;
+  const bool done = reader([&](const char* data, size_t size) {
+    too_large = body.size() + size > options_.connection.body_bytes;
+    if (!too_large) body.append(data, size);
+    return !too_large;
+  });
+  if (too_large || Connection::current()->trouble() == Connection::Trouble::kTooLarge) {
+    service_.metrics().rejected("body too large");
+    throw ApiError(413, fmt::format("The body has more than the {} bytes that are allowed.",
+                                    options_.connection.body_bytes));
+  }
+  if (!done) {
+    ApiError error = protocol_error(400, Connection::current()->trouble());
+    if (error.status == 400) error = {400, "The body of the request is incomplete."};
+    throw error;
+  }
+  return body;
+}
+
+void HttpServer::complete(const httplib::ContentReader& reader, Response& response, bool is_chat) {
+  std::string body;
+  try {
+    body = read_body(reader);
+  } catch (const ApiError& error) {
+    return set_last_error(error, response);
+  }
+  response.status = -1;  // read_body's business may have set it
+  try {
+    const nlohmann::json json = parse_object(body);
+    if (is_chat) {
+      const ChatRequest request = parse_chat(json);
+      answer_completion(service_, request, service_.prepare(request), is_chat, response);
+    } else {
+      const CompletionRequest request = parse_completion(json);
+      answer_completion(service_, request, service_.prepare(request), is_chat, response);
+    }
+  } catch (const ApiError& error) {
+    set_error(error, response);
+  }
+}
+
+void HttpServer::log(const Request& request, const Response& response) {
+  const bool is_known = methods_.contains(request.path);
+  const auto seconds = std::chrono::steady_clock::now() - Connection::current()->began();
+  service_.metrics().request(is_known ? request.path : "other", response.status,
+                             std::chrono::duration<double>(seconds).count());
+}
+
+}  // namespace qnpu::server
