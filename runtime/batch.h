@@ -24,9 +24,10 @@ class Batch {
     segments_.reserve(2 * static_cast<size_t>(sequences));
   }
 
-  // The tokens whose logits are asked for come last, in the order of the pieces and from row `first`
-  // on, so that the tail of the graph can be walked with them alone. `positions`: of each sequence. Valid until the next call; allocates
-  // nothing. At most max_rows tokens, every sequence at most once.
+  // The tokens whose logits are asked for come last, in the order of the pieces and from row
+  // `first` on, so that the tail of the graph can be walked with them alone. `positions`: of each
+  // sequence. Valid until the next call; allocates nothing. At most max_rows tokens, every sequence
+  // at most once.
   Step order(std::span<const Piece> pieces, std::span<const int> positions);
 
  private:

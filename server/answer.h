@@ -31,7 +31,7 @@ class Answer {
   // cancelled there.
   Answer(const Tokenizer& tokenizer, const Job& job, std::shared_ptr<Channel> channel);
 
-  std::vector<AnswerPart> begin();         // of an echo without logprobs: the prompts
+  std::vector<AnswerPart> begin();  // of an echo without logprobs: the prompts
   AnswerPart add(const Event& event);
   bool is_complete() const { return open_ == 0; }
   int generated_tokens() const { return generated_; }

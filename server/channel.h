@@ -24,7 +24,7 @@ struct TokenChance {
 struct TokenOutput {
   int32_t token = 0;
   bool is_prompt = false;
-  bool is_end = false;            // an end token: not part of the text
+  bool is_end = false;                 // an end token: not part of the text
   std::optional<double> logprob = {};  // if asked for; the first token of a prompt has none
   std::vector<TokenChance> top = {};   // the likeliest at its place, in order, and the token itself
 };

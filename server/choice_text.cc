@@ -43,13 +43,27 @@ size_t ChoiceText::possible_stop() const {
   return longest;
 }
 
+// Where the stop text begins that is complete first, and of several such the longest: however the
+// text is cut into tokens. npos if there is none.
+size_t ChoiceText::find_stop() const {
+  size_t begin = std::string::npos, end = std::string::npos;
+  for (const std::string& stop : stops_) {
+    const size_t found = held_.find(stop);
+    if (found == std::string::npos || found + stop.size() > end) continue;
+    begin = found + stop.size() == end ? std::min(begin, found) : found;
+    end = found + stop.size();
+  }
+  return begin;
+}
+
 TextPart ChoiceText::release_before_stop(bool all) {
-  size_t first = std::string::npos;
-  for (const std::string& stop : stops_) first = std::min(first, held_.find(stop));
-  if (first != std::string::npos) {
+  const size_t stop = find_stop();
+  if (stop != std::string::npos) {
     stopped_ = true;
-    std::erase_if(tokens_, [&](const TextToken& t) { return static_cast<size_t>(t.offset) >= first; });
-    return release(first);
+    held_.resize(stop);
+    std::erase_if(tokens_,
+                  [&](const TextToken& t) { return static_cast<size_t>(t.offset) >= stop; });
+    return release(stop);
   }
   return release(all ? held_.size() : held_.size() - possible_stop());
 }

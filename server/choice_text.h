@@ -40,6 +40,7 @@ class ChoiceText {
  private:
   TextPart release_before_stop(bool all);
   TextPart release(size_t end);
+  size_t find_stop() const;
   size_t possible_stop() const;
 
   const Tokenizer& tokenizer_;

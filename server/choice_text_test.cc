@@ -43,16 +43,26 @@ TEST(ChoiceText, EndsBeforeTheFirstStopText) {
   std::mt19937 random(5);
   const std::string text = "the river runs through the town, na\u00efve \u732b \U0001f600! the end";
   const std::vector<int> tokens = t.encode(text, false);
+  const auto boundary = [&](size_t at) {  // of characters, at `at` or before
+    while (at < text.size() && (text[at] & 0xc0) == 0x80) --at;
+    return at;
+  };
   int stopped = 0;
   for (int round = 0; round < 400; ++round) {
     std::vector<std::string> stops;
     for (size_t n = 1 + random() % 3; n > 0; --n) {
-      std::string stop = text.substr(random() % text.size(), 1 + random() % 6);
+      const size_t begin = boundary(random() % text.size());
+      const size_t end = boundary(std::min(text.size(), begin + 1 + random() % 6));
+      std::string stop = begin == end ? "the" : text.substr(begin, end - begin);
       if (random() % 2 == 0) stop += "x";  // begins like the text, but is not in it
       stops.push_back(stop);
     }
-    size_t first = text.size();
-    for (const std::string& stop : stops) first = std::min(first, text.find(stop));
+    size_t first = text.size();  // of the stop text that is complete first
+    for (size_t end = 1; end <= text.size() && first == text.size(); ++end) {
+      for (const std::string& stop : stops) {
+        if (text.substr(0, end).ends_with(stop)) first = std::min(first, end - stop.size());
+      }
+    }
     const Whole got = feed(t, tokens, stops);
     EXPECT_EQ(got.text, text.substr(0, first));
     EXPECT_EQ(got.stopped, first < text.size());
@@ -67,8 +77,8 @@ TEST(ChoiceText, TokensAndTheirPlaces) {
   const Whole got = feed(t, t.encode(text, false), {});
   std::string bytes;
   for (const TextToken& token : got.tokens) {
-    const auto characters = std::ranges::count_if(
-        bytes, [](unsigned char c) { return (c & 0xc0) != 0x80; });
+    const auto characters =
+        std::ranges::count_if(bytes, [](unsigned char c) { return (c & 0xc0) != 0x80; });
     // Bytes in the middle of a character stand before it: it is no text until it is whole.
     EXPECT_LE(token.offset, characters);
     EXPECT_GE(token.offset, characters - 1);

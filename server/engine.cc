@@ -32,8 +32,8 @@ struct Engine::Generation {
   int choice = 0;
   Clock::time_point submitted = Clock::now();
   Sampler sampler;
-  size_t read = 0;         // tokens of the prompt that are in the cache
-  int32_t next = -1;       // the last token generated, which was not run yet
+  size_t read = 0;    // tokens of the prompt that are in the cache
+  int32_t next = -1;  // the last token generated, which was not run yet
   int generated = 0;
 
   Generation(GenerationRequest r, std::shared_ptr<Channel> c, int index)
@@ -109,9 +109,8 @@ bool Engine::is_idle() const {
 
 Gauges Engine::gauges() const {
   const std::lock_guard lock(mutex_);
-  return {.queued = static_cast<int>(queue_.size()),
-          .slots = options_.slots,
-          .slots_used = running_};
+  return {
+      .queued = static_cast<int>(queue_.size()), .slots = options_.slots, .slots_used = running_};
 }
 
 void Engine::work() {

@@ -33,9 +33,9 @@ struct GenerationRequest {
 
 struct EngineOptions {
   int slots = 8;
-  int context = 0;     // of each slot, as SessionOptions::context
-  int threads = 0;     // 0: all cores
-  int max_queue = 256; // generations that wait for a slot, at most
+  int context = 0;      // of each slot, as SessionOptions::context
+  int threads = 0;      // 0: all cores
+  int max_queue = 256;  // generations that wait for a slot, at most
   Isa isa = best_isa();
 };
 

@@ -134,7 +134,9 @@ void EngineTest::expect_as_alone(const GenerationRequest& request, const Said& s
   };
   for (size_t i = 0; i < said.prompt.size(); ++i) {
     EXPECT_EQ(said.prompt[i].token, request.prompt[i]);
-    if (i == 0) EXPECT_FALSE(said.prompt[0].logprob.has_value());
+    if (i == 0) {
+      EXPECT_FALSE(said.prompt[0].logprob.has_value());
+    }
     if (i > 0) check(said.prompt[i], i);
   }
   for (size_t i = 0; i < said.tokens.size(); ++i) check(said.tokens[i], request.prompt.size() + i);

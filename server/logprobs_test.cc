@@ -18,7 +18,8 @@ TEST(LogSoftmax, EqualsItsDefinition) {
     row[7] = 32767;
     row[8] = -32768;
     long double sum = 0;  // less the largest, or it would overflow
-    for (const int16_t logit : row) sum += std::exp(scale * static_cast<long double>(logit - 32767));
+    for (const int16_t logit : row)
+      sum += std::exp(scale * static_cast<long double>(logit - 32767));
     for (size_t i = 0; i < row.size(); ++i) {
       const long double wanted = scale * static_cast<long double>(row[i] - 32767) - std::log(sum);
       EXPECT_NEAR(softmax.logprob(row[i], softmax.log_sum(row)), static_cast<double>(wanted),

@@ -82,8 +82,7 @@ std::string Metrics::text(const Gauges& gauges) const {
   text += single("qnpu_prompt_tokens_total", "counter", "Prompt tokens computed.", prompt_tokens_);
   text += single("qnpu_reused_tokens_total", "counter",
                  "Prompt tokens that a KV cache held already.", reused_tokens_);
-  text +=
-      single("qnpu_generated_tokens_total", "counter", "Tokens generated.", generated_tokens_);
+  text += single("qnpu_generated_tokens_total", "counter", "Tokens generated.", generated_tokens_);
   text += single("qnpu_steps_total", "counter", "Walks of the graph.", steps_);
   text += single("qnpu_queue_length", "gauge", "Sequences that wait for a slot.", gauges.queued);
   text += single("qnpu_slots", "gauge", "Sequences that can run at a time.", gauges.slots);

@@ -102,10 +102,9 @@ namespace {
 
 void check_model(const AnswerRequest& request, const std::string& name) {
   if (request.model.empty() || request.model == name) return;
-  throw ApiError(404,
-                 fmt::format("The model '{}' does not exist; this server has '{}'.", request.model,
-                             name),
-                 "model", "model_not_found");
+  throw ApiError(
+      404, fmt::format("The model '{}' does not exist; this server has '{}'.", request.model, name),
+      "model", "model_not_found");
 }
 
 }  // namespace

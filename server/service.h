@@ -17,7 +17,7 @@
 namespace qnpu::server {
 
 struct ServiceOptions {
-  std::string name;                       // of the model; empty: the artifact's folder's
+  std::string name;                              // of the model; empty: the artifact's folder's
   std::chrono::milliseconds time_limit{600000};  // of a request
   EngineOptions engine = {};
 };

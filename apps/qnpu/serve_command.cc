@@ -107,8 +107,7 @@ void add_http_options(CLI::App& command, Options& options) {
 }  // namespace
 
 void add_serve_command(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("serve", "Answer requests over HTTP as OpenAI's API does");
+  CLI::App* command = app.add_subcommand("serve", "Answer requests over HTTP as OpenAI's API does");
   const auto options = std::make_shared<Options>();
   command->add_option("artifact", options->artifact, "Folder that `qnpu quantize` wrote")
       ->required();

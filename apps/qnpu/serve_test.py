@@ -11,6 +11,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +27,6 @@ import openai
 PROGRAM = pathlib.Path(sys.argv[1])
 SOURCE = pathlib.Path(sys.argv[2])
 MODEL = SOURCE / "testdata/models/tiny-llama"
-PREFIXED = SOURCE / "testdata/artifacts/v2-prefix-qwen3"  # no chat template
 TEXT = SOURCE / "testdata/goldens/prose.txt"
 PROMPT = "In the morning the river runs through the"
 CONTEXT = 512
@@ -409,7 +409,8 @@ class Limits(Case):
 
     def test_stopping_does_not_wait_for_ever(self):
         server = self.start("--drain", 0.1, "--slots", 1)
-        stream = self.complete(client=server.client(), stream=True, n=16, **self.LONG)
+        prompts = [PROMPT] * 16
+        stream = self.complete(prompts, client=server.client(), stream=True, n=16, **self.LONG)
         next(stream)
         start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
@@ -429,7 +430,11 @@ class Limits(Case):
                 self.assertIn(str(word), result.stderr)
 
     def test_a_model_without_a_template(self):
-        server = self.start(artifact=PREFIXED)
+        artifact = pathlib.Path(shutil.copytree(self.artifact, self.folder / "no-template"))
+        config = json.loads((artifact / "tokenizer_config.json").read_text())
+        del config["chat_template"]
+        (artifact / "tokenizer_config.json").write_text(json.dumps(config))
+        server = self.start(artifact=artifact)
         with self.assertRaises(openai.BadRequestError) as caught:
             self.chat(client=server.client())
         self.assertIn("no chat template", str(caught.exception))
@@ -538,17 +543,12 @@ class Bad(Case):
         self.assert_refused(self.send(with_headers(*two) + good), 400)
         both = (f"Content-Length: {size}", "Transfer-Encoding: chunked")
         self.assert_refused(self.send(with_headers(*both) + good), 400)
-        self.assert_refused(self.send(with_headers("Transfer-Encoding: gzip") + good), 501)
+        for encoding in ("gzip", "chunked", "x"):
+            refused = self.send(with_headers(f"Transfer-Encoding: {encoding}") + b"5\r\nabcde\r\n")
+            self.assert_refused(refused, 411)
         self.assert_refused(self.send(with_headers("Content-Length: 999999999999") + good), 413)
         self.assert_refused(self.send(with_headers(f"Content-Length: {size - 1}") + good), 400)
         self.assert_refused(self.send(with_headers("Content-Length: 0")), 400)
-        chunked = with_headers("Transfer-Encoding: chunked")
-        whole = b"%x\r\n%s\r\n0\r\n\r\n" % (size, good)
-        self.assertEqual(self.send(chunked + whole)[0], 200)
-        for body in (b"zz\r\n", b"-5\r\nabc\r\n0\r\n\r\n", b"5\r\nabcdefgh\r\n0\r\n\r\n"):
-            self.assert_refused(self.send(chunked + body), 400)
-        self.assert_refused(self.send(chunked + b"fffff\r\n" + b" " * 0xfffff + b"\r\n0\r\n\r\n"),
-                            413)
 
     def test_truncated_and_half_closed(self):
         good = json.dumps(self.GOOD).encode()
@@ -568,7 +568,7 @@ class Bad(Case):
     def test_heads(self):
         for head, *statuses in (
                 (b"\r\n\r\n", 400), (b"GET\r\n\r\n", 400), (b"GET / HTTP/3.0\r\n\r\n", 400),
-                (b"GET /  HTTP/1.1\r\n\r\n", 400), (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
+                (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
                 (b"HELLO / HTTP/1.1\r\n\r\n", 400), (b"\0\0\0\0\r\n\r\n", 400),
                 (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
                 (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 400, 431),
@@ -676,7 +676,7 @@ class Page(Case):
 
     def test_an_answer(self):
         page = self.open()
-        page.wait_for_function("document.getElementById('model').textContent === 'tiny'")
+        page.get_by_role("heading", name="tiny").wait_for()
         page.click("summary")
         page.fill("#temperature", "0")
         page.fill("#max-tokens", "24")
@@ -704,20 +704,27 @@ class Page(Case):
 
     def test_stop(self):
         """In the middle of an answer that others make slow."""
-        server = self.start("--slots", 8)
+        server = self.start("--slots", 64)
+        question, options = "Tell me everything.", {"temperature": 2, "max_tokens": 400}
+        seed = next(s for s in range(100)
+                    if self.chat(question, seed=s, **options).usage.completion_tokens == 400)
         self.open(server)
-        busy = server.client().completions.create(model="tiny", prompt=PROMPT, n=7, stream=True,
-                                                  max_tokens=480, temperature=2)
-        next(busy)
         self.page.click("summary")
-        self.page.fill("#temperature", "2")
-        self.page.fill("#max-tokens", "480")
-        self.ask("Tell me everything.")
-        self.page.wait_for_function("document.querySelector('.assistant')?.textContent.length > 0")
+        for name, value in (("temperature", 2), ("max-tokens", 400), ("seed", seed)):
+            self.page.fill(f"#{name}", str(value))
+        busy = self.complete([PROMPT] * 12, client=server.client(), n=16, stream=True,
+                             temperature=2, max_tokens=480)
+        next(busy)
+        busy_too = threading.Thread(target=lambda: [None for _ in busy], daemon=True)
+        busy_too.start()
+        self.ask(question)
+        self.page.wait_for_selector(".assistant:not(:empty)")
         self.page.click("#stop")
         self.assertEqual(self.page.inner_text("#status"), "stopped")
         text = self.page.inner_text(".assistant")
-        busy.close()
+        self.assertLess(len(text), len(self.chat(question, seed=seed, **options)
+                                       .choices[0].message.content))
+        busy_too.join()
         self.assertTrue(eventually(server.is_idle, 3))
         self.assertEqual(self.page.inner_text(".assistant"), text)
         self.assertEqual(self.troubles, [])
@@ -725,11 +732,11 @@ class Page(Case):
     def test_a_key(self):
         server = self.start(QNPU_API_KEY="sesame")
         self.open(server)
-        self.page.wait_for_function("document.getElementById('status').textContent.includes('API key')")
+        self.page.get_by_text("API key: send it").wait_for()
         self.page.click("summary")
         self.page.fill("#key", "sesame")
         self.page.press("#key", "Tab")
-        self.page.wait_for_function("document.getElementById('model').textContent === 'tiny'")
+        self.page.get_by_role("heading", name="tiny").wait_for()
 
     def test_light_and_dark(self):
         colors = {}

@@ -13,9 +13,7 @@ using nlohmann::json;
 
 const char* reason_name(Finish finish) { return finish == Finish::kStop ? "stop" : "length"; }
 
-json reason(Finish finish) {
-  return finish == Finish::kNone ? json() : json(reason_name(finish));
-}
+json reason(Finish finish) { return finish == Finish::kNone ? json() : json(reason_name(finish)); }
 
 json usage_json(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
@@ -136,9 +134,8 @@ json role_chunk(const AnswerHead& head, int choice, bool tells_usage) {
 
 json part_chunk(const AnswerHead& head, const AnswerPart& part, bool tells_usage,
                 const Tokenizer& tokenizer) {
-  json choice = {{"index", part.choice},
-                 {"logprobs", nullptr},
-                 {"finish_reason", reason(part.finish)}};
+  json choice = {
+      {"index", part.choice}, {"logprobs", nullptr}, {"finish_reason", reason(part.finish)}};
   if (!part.text.tokens.empty()) choice["logprobs"] = logprobs_json(head, part, tokenizer);
   const std::string& text = part.text.text;
   if (head.is_chat) {

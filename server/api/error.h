@@ -1,4 +1,5 @@
-// What a client is told when its request cannot be answered, in the form that OpenAI's clients know.
+// What a client is told when its request cannot be answered, in the form that OpenAI's clients
+// know.
 #pragma once
 
 #include <fmt/format.h>

@@ -49,7 +49,8 @@ json parse_object(std::string_view body) {
 }
 
 Fields::Fields(const json& object, std::string path) : object_(object), path_(std::move(path)) {
-  if (!object.is_object()) bad_field(path_, "'{}' must be an object, not {}.", path_, shown(object));
+  if (!object.is_object())
+    bad_field(path_, "'{}' must be an object, not {}.", path_, shown(object));
 }
 
 const json* Fields::find(const char* name) {
@@ -127,7 +128,8 @@ std::vector<std::string> Fields::texts(const char* name, size_t most) {
   std::vector<std::string> texts;
   for (const json& entry : list) {
     if (!entry.is_string() || entry.get_ref<const std::string&>().empty()) {
-      bad_field(name_of(name), "'{}' must be a text or a list of texts, none of them empty, not {}.",
+      bad_field(name_of(name),
+                "'{}' must be a text or a list of texts, none of them empty, not {}.",
                 name_of(name), shown(*value));
     }
     texts.push_back(entry);

@@ -1,5 +1,5 @@
-// A request's JSON object, read field by field: whatever is not read is an error at the end, so that
-// a client learns of a field that this server does not know.
+// A request's JSON object, read field by field: whatever is not read is an error at the end, so
+// that a client learns of a field that this server does not know.
 #pragma once
 
 #include <cstdint>

@@ -47,8 +47,8 @@ void read_common(Fields& fields, AnswerRequest& request) {
 std::vector<int32_t> token_list(const json& list, const std::string& name) {
   std::vector<int32_t> tokens;
   for (const json& token : list) {
-    const bool is_id = token.is_number_integer() && token >= 0 &&
-                       token <= std::numeric_limits<int32_t>::max();
+    const bool is_id =
+        token.is_number_integer() && token >= 0 && token <= std::numeric_limits<int32_t>::max();
     if (!is_id) bad_field("prompt", "'{}' must hold token ids only.", name);
     tokens.push_back(token);
   }

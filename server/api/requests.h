@@ -22,7 +22,7 @@ struct AnswerRequest {
   std::string model;  // empty: not named
   int choices = 1;
   std::optional<int> max_tokens;
-  SamplingOptions sampling;    // without its seed
+  SamplingOptions sampling;  // without its seed
   std::optional<uint64_t> seed;
   std::vector<std::string> stops;
   std::optional<int> top_logprobs;  // empty: no logprobs

@@ -132,8 +132,9 @@ TEST(Requests, RefusedCompletions) {
 }
 
 TEST(Requests, RefusedPrompts) {
-  for (const char* prompt : {"[]", "[[]]", "[1, \"a\"]", "[\"a\", 1]", "[[1], 2]", "3", "{}", "null",
-                             "[1.5]", "[-1]", "[4294967296]", "[[1, null]]", "[[[1]]]", "[true]"}) {
+  for (const char* prompt :
+       {"[]", "[[]]", "[1, \"a\"]", "[\"a\", 1]", "[[1], 2]", "3", "{}", "null", "[1.5]", "[-1]",
+        "[4294967296]", "[[1, null]]", "[[[1]]]", "[true]"}) {
     const json body = json::parse(fmt::format("{{\"prompt\": {}}}", prompt));
     const auto error = refusal([&] { parse_completion(body); });
     ASSERT_TRUE(error) << prompt;

@@ -131,12 +131,12 @@ void answer_completion(Service& service, const AnswerRequest& request, Job job, 
   const auto running = std::make_shared<Running>(service, request, std::move(job), is_chat);
   if (!request.stream) return answer_whole(*running, response);
   response.set_header("Cache-Control", "no-cache");
-  response.set_chunked_content_provider(
-      "text/event-stream", [running](size_t, httplib::DataSink& sink) {
-        if (!EventStream(*running, sink).write()) return false;
-        sink.done();
-        return true;
-      });
+  response.set_chunked_content_provider("text/event-stream",
+                                        [running](size_t, httplib::DataSink& sink) {
+                                          if (!EventStream(*running, sink).write()) return false;
+                                          sink.done();
+                                          return true;
+                                        });
 }
 
 }  // namespace qnpu::server

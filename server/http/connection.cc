@@ -72,8 +72,7 @@ bool Connection::wait_for_request(const std::atomic<bool>& stopping) {
 
 void Connection::begin_body() {
   deadline_ = Clock::now() + limits_.body;
-  // Room for the sizes of chunks, if the body comes in such.
-  allowance_ = 2 * limits_.body_bytes + limits_.head_bytes;
+  allowance_ = limits_.body_bytes;
 }
 
 bool Connection::is_gone() const {

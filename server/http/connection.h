@@ -37,7 +37,7 @@ class Connection : public httplib::Stream {
 
   // False: nothing came, the client went away, or `stopping` became true.
   bool wait_for_request(const std::atomic<bool>& stopping);
-  void begin_body();       // the head has been read
+  void begin_body();  // the head has been read
   void close_after_answer() { closing_ = true; }
   bool is_closing() const { return closing_; }
   Trouble trouble() const { return trouble_; }

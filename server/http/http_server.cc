@@ -75,11 +75,15 @@ HttpServer::HttpServer(Service& service, const HttpOptions& options)
     const int yes = 1;  // and not SO_REUSEPORT: two servers on one port are a mistake
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   });
+  // For the header that tells clients of it.
+  set_keep_alive_timeout(options.connection.idle / std::chrono::seconds(1));
+  set_keep_alive_max_count(1000000);
   new_task_queue = [count = options.max_connections + kSpareThreads] {
     return new httplib::ThreadPool(static_cast<size_t>(count));
   };
-  set_pre_routing_handler(
-      [this](const Request& request, Response& response) { return check_request(request, response); });
+  set_pre_routing_handler([this](const Request& request, Response& response) {
+    return check_request(request, response);
+  });
   set_error_handler(Handler([this](const Request& request, Response& response) {
     if (response.body.empty()) answer_errors(request, response);
   }));
@@ -181,14 +185,14 @@ void HttpServer::add_routes() {
     response.set_content(model_object(service_.name(), service_.created()).dump(),
                          "application/json");
   });
-  Post("/v1/completions", [this](const Request&, Response& response,
-                                 const httplib::ContentReader& reader) {
-    complete(reader, response, /*is_chat=*/false);
-  });
-  Post("/v1/chat/completions", [this](const Request&, Response& response,
-                                      const httplib::ContentReader& reader) {
-    complete(reader, response, /*is_chat=*/true);
-  });
+  Post("/v1/completions",
+       [this](const Request&, Response& response, const httplib::ContentReader& reader) {
+         complete(reader, response, /*is_chat=*/false);
+       });
+  Post("/v1/chat/completions",
+       [this](const Request&, Response& response, const httplib::ContentReader& reader) {
+         complete(reader, response, /*is_chat=*/true);
+       });
 }
 
 // Before anything of a body is read.
@@ -204,16 +208,16 @@ httplib::Server::HandlerResponse HttpServer::check_request(const Request& reques
     const bool is_model = request.path.starts_with("/v1/models/") && request.path.size() < 300;
     const auto route = methods_.find(request.path);
     if (route == methods_.end() && !is_model) {
-      throw ApiError(404, fmt::format("Unknown request URL: {} {}. Known are /v1/completions, "
-                                      "/v1/chat/completions, /v1/models, /health and /metrics.",
-                                      request.method, request.path),
+      throw ApiError(404,
+                     fmt::format("Unknown request URL: {} {}. Known are /v1/completions, "
+                                 "/v1/chat/completions, /v1/models, /health and /metrics.",
+                                 request.method, request.path),
                      "", "unknown_url");
     }
     const std::string method = is_model ? "GET" : route->second;
     if (request.method != method && !(method == "GET" && request.method == "HEAD")) {
       response.set_header("Allow", method == "GET" ? "GET, HEAD" : method);
-      throw ApiError(405, fmt::format("{} takes {}, not {}.", request.path, method,
-                                      request.method),
+      throw ApiError(405, fmt::format("{} takes {}, not {}.", request.path, method, request.method),
                      "", "method_not_allowed");
     }
     if (method == "POST") check_body(request);
@@ -243,18 +247,14 @@ void HttpServer::check_body(const Request& request) const {
   if (lengths + encodings > 1) {
     throw ApiError(400, "The request states the length of its body more than once.");
   }
-  if (lengths + encodings == 0) throw ApiError(411, "The request has no Content-Length.");
-  if (encodings == 1 && media_type(request.get_header_value("Transfer-Encoding")) != "chunked") {
-    throw ApiError(501, "The only Transfer-Encoding known is 'chunked'.");
-  }
-  if (lengths == 1) {
-    const std::string length = request.get_header_value("Content-Length");
-    if (!is_digits(length)) throw ApiError(400, "The Content-Length is no number.");
-    if (std::stoull(length) > options_.connection.body_bytes) {
-      service_.metrics().rejected("body too large");
-      throw ApiError(413, fmt::format("The body has {} bytes, at most {} are allowed.", length,
-                                      options_.connection.body_bytes));
-    }
+  // httplib takes broken chunks for the end of a body.
+  if (lengths == 0) throw ApiError(411, "Send the length of the body as Content-Length.");
+  const std::string length = request.get_header_value("Content-Length");
+  if (!is_digits(length)) throw ApiError(400, "The Content-Length is no number.");
+  if (std::stoull(length) > options_.connection.body_bytes) {
+    service_.metrics().rejected("body too large");
+    throw ApiError(413, fmt::format("The body has {} bytes, at most {} are allowed.", length,
+                                    options_.connection.body_bytes));
   }
   if (request.has_header("Content-Encoding")) {
     throw ApiError(415, "Bodies with a Content-Encoding are not read.");
@@ -270,23 +270,15 @@ void HttpServer::answer_errors(const Request&, Response& response) {
 
 std::string HttpServer::read_body(const httplib::ContentReader& reader) const {
   std::string body;
-  bool too_large = false;
   const bool done = reader([&](const char* data, size_t size) {
-    too_large = body.size() + size > options_.connection.body_bytes;
-    if (!too_large) body.append(data, size);
-    return !too_large;
+    body.append(data, size);
+    return true;
   });
-  if (too_large || Connection::current()->trouble() == Connection::Trouble::kTooLarge) {
-    service_.metrics().rejected("body too large");
-    throw ApiError(413, fmt::format("The body has more than the {} bytes that are allowed.",
-                                    options_.connection.body_bytes));
+  if (done) return body;
+  if (Connection::current()->trouble() == Connection::Trouble::kTooSlow) {
+    throw protocol_error(408, Connection::Trouble::kTooSlow);
   }
-  if (!done) {
-    ApiError error = protocol_error(400, Connection::current()->trouble());
-    if (error.status == 400) error = {400, "The body of the request is incomplete."};
-    throw error;
-  }
-  return body;
+  throw ApiError(400, "The body of the request is incomplete.");
 }
 
 void HttpServer::complete(const httplib::ContentReader& reader, Response& response, bool is_chat) {

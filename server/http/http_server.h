@@ -15,8 +15,8 @@ namespace qnpu::server {
 
 struct HttpOptions {
   std::string host = "127.0.0.1";
-  int port = 8080;              // 0: any that is free
-  std::string api_key;          // empty: none is asked for
+  int port = 8080;      // 0: any that is free
+  std::string api_key;  // empty: none is asked for
   int max_connections = 256;
   ConnectionLimits connection = {};
   std::filesystem::path pages;  // folder of the chat page
