@@ -10,7 +10,7 @@
 
 #include <optional>
 
-#include "apps/qnpu/token_stream.h"
+#include "io/token_stream.h"
 #include "io/unicode.h"
 #include "python/bindings.h"
 
