@@ -50,10 +50,11 @@ ApiError failure(Finish finish) {
 
 // The next events, or nothing if the client has gone.
 std::vector<Event> next_events(Running& running) {
-  while (true) {
+  while (!Connection::current()->is_gone()) {
     std::vector<Event> events = running.channel->take(Clock::now() + kPatience);
-    if (!events.empty() || Connection::current()->is_gone()) return events;
+    if (!events.empty()) return events;
   }
+  return {};
 }
 
 void append(AnswerPart& whole, AnswerPart part) {

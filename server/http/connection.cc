@@ -120,8 +120,10 @@ ssize_t Connection::write(const char* data, size_t size) {
     const ssize_t count =
         ::send(socket_, data + written, size - written, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count > 0) written += static_cast<size_t>(count);
-    const bool is_full = count < 0 && (errno == EAGAIN || errno == EINTR);
-    if (count > 0 || (is_full && wait_for(POLLOUT, until) && Clock::now() < until)) continue;
+    const bool is_full = count < 0 && (errno == EAGAIN || errno == EINTR) && !is_gone();
+    const bool goes_on =
+        count > 0 || (is_full && wait_for(POLLOUT | POLLRDHUP, until) && Clock::now() < until);
+    if (goes_on) continue;
     trouble_ = is_full ? Trouble::kTooSlow : Trouble::kBroken;
     return -1;
   }

@@ -19,6 +19,12 @@ constexpr int kBacklog = 128;  // httplib's own is 5
 // Threads beyond those of the connections allowed, for telling others that there are too many.
 constexpr int kSpareThreads = 4;
 
+// Of a connection that is there to be told that there are too many.
+constexpr ConnectionLimits kHurried = {.idle = std::chrono::milliseconds(500),
+                                       .head = std::chrono::milliseconds(500),
+                                       .body = std::chrono::milliseconds(500),
+                                       .write = std::chrono::milliseconds(500)};
+
 // Equal in time, whatever the two have in common.
 bool same_secret(const std::string& given, const std::string& wanted) {
   unsigned char difference = given.size() != wanted.size();
@@ -121,14 +127,15 @@ void HttpServer::stop() {
 }
 
 bool HttpServer::process_and_close_socket(socket_t socket) {
-  Connection connection(socket, options_.connection);
   struct Count {
     std::atomic<int>& count;
     const int number;
     ~Count() { --count; }
   } const open{connections_, ++connections_};
+  const bool one_too_many = open.number > options_.max_connections;
+  Connection connection(socket, one_too_many ? kHurried : options_.connection);
   while (connection.wait_for_request(stopping_)) {
-    if (open.number > options_.max_connections) connection.close_after_answer();
+    if (one_too_many) connection.close_after_answer();
     const auto begin_body = [&](Request& request) {
       connection.begin_body();
       request.ranges.clear();
