@@ -42,7 +42,7 @@ struct Engine::Generation {
   bool says_prompt() const { return request.prompt_logprobs && request.top_logprobs.has_value(); }
 };
 
-Engine::Engine(std::shared_ptr<const Artifact> artifact, const EngineOptions& options,
+Engine::Engine(const std::shared_ptr<const Artifact>& artifact, const EngineOptions& options,
                Metrics& metrics)
     : options_(options),
       metrics_(metrics),

@@ -42,7 +42,8 @@ struct EngineOptions {
 class Engine {
  public:
   // Error: as Session's, or more slots than a walk of the graph has rows.
-  Engine(std::shared_ptr<const Artifact> artifact, const EngineOptions& options, Metrics& metrics);
+  Engine(const std::shared_ptr<const Artifact>& artifact, const EngineOptions& options,
+         Metrics& metrics);
   ~Engine();  // cancels everything
 
   int vocab_size() const { return vocab_size_; }

@@ -137,7 +137,7 @@ Job Service::prepare(const ChatRequest& request) const {
 }
 
 std::shared_ptr<Channel> Service::submit(const Job& job) {
-  const auto channel = std::make_shared<Channel>(static_cast<int>(job.generations.size()));
+  auto channel = std::make_shared<Channel>(static_cast<int>(job.generations.size()));
   if (engine_.submit(job.generations, channel)) return channel;
   metrics_.rejected("queue full");
   throw ApiError(429, "The server is busy: its queue is full. Try again later.", "",

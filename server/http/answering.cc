@@ -1,5 +1,6 @@
 #include "server/http/answering.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -68,7 +69,8 @@ void answer_whole(Running& running, httplib::Response& response) {
   for (size_t i = 0; i < choices.size(); ++i) choices[i].choice = static_cast<int>(i);
   const auto take = [&](AnswerPart part) {
     if (is_failure(part.finish)) throw failure(part.finish);
-    append(choices[static_cast<size_t>(part.choice)], std::move(part));
+    AnswerPart& whole = choices[static_cast<size_t>(part.choice)];
+    append(whole, std::move(part));
   };
   for (AnswerPart& part : running.answer.begin()) take(std::move(part));
   while (!running.answer.is_complete()) {
@@ -96,8 +98,7 @@ class EventStream {
     while (!running_.answer.is_complete()) {
       const std::vector<Event> events = next_events(running_);
       if (events.empty()) return false;
-      for (const Event& event : events) {
-        const AnswerPart part = running_.answer.add(event);
+      for (const AnswerPart& part : merged(events)) {
         if (is_failure(part.finish)) return give_up(failure(part.finish));
         if (!say(part)) return false;
       }
@@ -107,6 +108,22 @@ class EventStream {
   }
 
  private:
+  // One part for each choice, in the order of its first event: a client that takes its time gets
+  // more at a time.
+  std::vector<AnswerPart> merged(const std::vector<Event>& events) {
+    std::vector<AnswerPart> parts;
+    for (const Event& event : events) {
+      AnswerPart part = running_.answer.add(event);
+      const auto same = std::ranges::find(parts, part.choice, &AnswerPart::choice);
+      if (same == parts.end()) {
+        parts.push_back(std::move(part));
+      } else {
+        append(*same, std::move(part));
+      }
+    }
+    return parts;
+  }
+
   bool send(const std::string& data) {
     const std::string event = "data: " + data + "\n\n";
     return sink_.is_writable() && sink_.write(event.data(), event.size());

@@ -8,9 +8,9 @@
 
 #include "base/status.h"
 #include "io/files.h"
-#include "server/api/error.h"
 #include "server/api/fields.h"
 #include "server/http/answering.h"
+#include "server/http/request_checks.h"
 
 namespace qnpu::server {
 namespace {
@@ -24,15 +24,6 @@ constexpr ConnectionLimits kHurried = {.idle = std::chrono::milliseconds(500),
                                        .head = std::chrono::milliseconds(500),
                                        .body = std::chrono::milliseconds(500),
                                        .write = std::chrono::milliseconds(500)};
-
-// Equal in time, whatever the two have in common.
-bool same_secret(const std::string& given, const std::string& wanted) {
-  unsigned char difference = given.size() != wanted.size();
-  for (size_t i = 0; i < given.size(); ++i) {
-    difference |= static_cast<unsigned char>(given[i] ^ wanted[i % wanted.size()]);
-  }
-  return difference == 0;
-}
 
 void set_error(const ApiError& error, httplib::Response& response) {
   response.status = error.status;
@@ -48,29 +39,14 @@ void set_last_error(const ApiError& error, httplib::Response& response) {
   set_error(error, response);
 }
 
-bool is_digits(const std::string& text) {
-  return !text.empty() && text.size() < 19 &&
-         std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
-}
-
-std::string media_type(const std::string& content_type) {
-  std::string type = content_type.substr(0, content_type.find(';'));
-  while (!type.empty() && type.back() == ' ') type.pop_back();
-  std::ranges::transform(type, type.begin(), [](unsigned char c) { return std::tolower(c); });
-  return type;
-}
-
-// Of an error that httplib or the connection found.
-ApiError protocol_error(int status, Connection::Trouble trouble) {
-  if (trouble == Connection::Trouble::kTooSlow) {
-    return {408, "The request did not come in time.", "", "timeout"};
+void set_exception(const std::exception_ptr& pointer, httplib::Response& response) {
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const ApiError& error) {
+    set_error(error, response);
+  } catch (...) {
+    set_error({500, "The server could not answer this request."}, response);
   }
-  if (trouble == Connection::Trouble::kTooLarge) {
-    return {431, "The headers of the request are too large."};
-  }
-  if (status == 414) return {414, "The URL is too long."};
-  if (status >= 500) return {status, "The server could not answer this request."};
-  return {status, "This is not a proper HTTP/1.1 request."};
 }
 
 }  // namespace
@@ -90,17 +66,12 @@ HttpServer::HttpServer(Service& service, const HttpOptions& options)
   set_pre_routing_handler([this](const Request& request, Response& response) {
     return check_request(request, response);
   });
-  set_error_handler(Handler([this](const Request& request, Response& response) {
-    if (response.body.empty()) answer_errors(request, response);
+  set_error_handler(Handler([](const Request&, Response& response) {
+    if (!response.body.empty()) return;  // an error of our own
+    set_last_error(protocol_error(response.status, Connection::current()->trouble()), response);
   }));
   set_exception_handler([](const Request&, Response& response, const std::exception_ptr& pointer) {
-    try {
-      std::rethrow_exception(pointer);
-    } catch (const ApiError& error) {
-      set_error(error, response);
-    } catch (...) {
-      set_error({500, "The server could not answer this request."}, response);
-    }
+    set_exception(pointer, response);
   });
   set_logger([this](const Request& request, const Response& response) { log(request, response); });
   add_pages();
@@ -206,73 +177,40 @@ void HttpServer::add_routes() {
 httplib::Server::HandlerResponse HttpServer::check_request(const Request& request,
                                                            Response& response) {
   try {
-    if (stopping_) throw ApiError(503, "The server is shutting down.", "", "shutting_down");
-    if (connections_ > options_.max_connections && Connection::current()->is_closing()) {
-      service_.metrics().rejected("connections");
-      throw ApiError(503, "The server has too many connections. Try again later.");
-    }
-    if (request.path.starts_with("/v1/")) check_key(request);
-    const bool is_model = request.path.starts_with("/v1/models/") && request.path.size() < 300;
-    const auto route = methods_.find(request.path);
-    if (route == methods_.end() && !is_model) {
-      throw ApiError(404,
-                     fmt::format("Unknown request URL: {} {}. Known are /v1/completions, "
-                                 "/v1/chat/completions, /v1/models, /health and /metrics.",
-                                 request.method, request.path),
-                     "", "unknown_url");
-    }
-    const std::string method = is_model ? "GET" : route->second;
+    check_room();
+    if (request.path.starts_with("/v1/")) check_key(request, options_.api_key);
+    const std::string method = method_of(request);
     if (request.method != method && !(method == "GET" && request.method == "HEAD")) {
       response.set_header("Allow", method == "GET" ? "GET, HEAD" : method);
       throw ApiError(405, fmt::format("{} takes {}, not {}.", request.path, method, request.method),
                      "", "method_not_allowed");
     }
-    if (method == "POST") check_body(request);
+    if (method == "POST") check_body(request, options_.connection.body_bytes);
     return HandlerResponse::Unhandled;
   } catch (const ApiError& error) {
+    if (error.status == 413) service_.metrics().rejected("body too large");
     set_last_error(error, response);
     return HandlerResponse::Handled;
   }
 }
 
-void HttpServer::check_key(const Request& request) const {
-  if (options_.api_key.empty()) return;
-  const std::string given = request.get_header_value("Authorization");
-  if (!given.starts_with("Bearer ")) {
-    throw ApiError(401, "You didn't provide an API key: send it as 'Authorization: Bearer KEY'.",
-                   "", "invalid_api_key");
-  }
-  if (!same_secret(given.substr(7), options_.api_key)) {
-    throw ApiError(401, "Incorrect API key provided.", "", "invalid_api_key");
-  }
+void HttpServer::check_room() const {
+  if (stopping_) throw ApiError(503, "The server is shutting down.", "", "shutting_down");
+  if (!Connection::current()->is_closing()) return;
+  service_.metrics().rejected("connections");
+  throw ApiError(503, "The server has too many connections. Try again later.");
 }
 
-// What could mean one thing to this server and another to one in front of it is refused.
-void HttpServer::check_body(const Request& request) const {
-  const size_t lengths = request.get_header_value_count("Content-Length");
-  const size_t encodings = request.get_header_value_count("Transfer-Encoding");
-  if (lengths + encodings > 1) {
-    throw ApiError(400, "The request states the length of its body more than once.");
-  }
-  // httplib takes broken chunks for the end of a body.
-  if (lengths == 0) throw ApiError(411, "Send the length of the body as Content-Length.");
-  const std::string length = request.get_header_value("Content-Length");
-  if (!is_digits(length)) throw ApiError(400, "The Content-Length is no number.");
-  if (std::stoull(length) > options_.connection.body_bytes) {
-    service_.metrics().rejected("body too large");
-    throw ApiError(413, fmt::format("The body has {} bytes, at most {} are allowed.", length,
-                                    options_.connection.body_bytes));
-  }
-  if (request.has_header("Content-Encoding")) {
-    throw ApiError(415, "Bodies with a Content-Encoding are not read.");
-  }
-  if (media_type(request.get_header_value("Content-Type")) != "application/json") {
-    throw ApiError(415, "The body must be JSON: send 'Content-Type: application/json'.");
-  }
-}
-
-void HttpServer::answer_errors(const Request&, Response& response) {
-  set_last_error(protocol_error(response.status, Connection::current()->trouble()), response);
+// The only one that the path takes (HEAD is a GET).
+std::string HttpServer::method_of(const Request& request) const {
+  const auto route = methods_.find(request.path);
+  if (route != methods_.end()) return route->second;
+  if (request.path.starts_with("/v1/models/") && request.path.size() < 300) return "GET";
+  throw ApiError(404,
+                 fmt::format("Unknown request URL: {} {}. Known are /v1/completions, "
+                             "/v1/chat/completions, /v1/models, /health and /metrics.",
+                             request.method, request.path),
+                 "", "unknown_url");
 }
 
 std::string HttpServer::read_body(const httplib::ContentReader& reader) const {
@@ -295,18 +233,13 @@ void HttpServer::complete(const httplib::ContentReader& reader, Response& respon
   } catch (const ApiError& error) {
     return set_last_error(error, response);
   }
-  response.status = -1;  // read_body's business may have set it
-  try {
-    const nlohmann::json json = parse_object(body);
-    if (is_chat) {
-      const ChatRequest request = parse_chat(json);
-      answer_completion(service_, request, service_.prepare(request), is_chat, response);
-    } else {
-      const CompletionRequest request = parse_completion(json);
-      answer_completion(service_, request, service_.prepare(request), is_chat, response);
-    }
-  } catch (const ApiError& error) {
-    set_error(error, response);
+  const nlohmann::json json = parse_object(body);
+  if (is_chat) {
+    const ChatRequest request = parse_chat(json);
+    answer_completion(service_, request, service_.prepare(request), is_chat, response);
+  } else {
+    const CompletionRequest request = parse_completion(json);
+    answer_completion(service_, request, service_.prepare(request), is_chat, response);
   }
 }
 

@@ -41,9 +41,8 @@ class HttpServer : private httplib::Server {
   void add_pages();
   void add_routes();
   HandlerResponse check_request(const Request& request, Response& response);
-  void check_body(const Request& request) const;
-  void check_key(const Request& request) const;
-  void answer_errors(const Request& request, Response& response);
+  void check_room() const;
+  std::string method_of(const Request& request) const;
   std::string read_body(const httplib::ContentReader& reader) const;
   void complete(const httplib::ContentReader& reader, Response& response, bool is_chat);
   void log(const Request& request, const Response& response);

@@ -1,0 +1,24 @@
+// What a request must be before its body is read; errors are ApiError.
+#pragma once
+
+#include <httplib.h>
+
+#include <cstddef>
+#include <string>
+
+#include "server/api/error.h"
+#include "server/http/connection.h"
+
+namespace qnpu::server {
+
+// An empty key is none. The time that a comparison takes does not tell what is right of a key.
+void check_key(const httplib::Request& request, const std::string& key);
+
+// JSON, whose length is stated once and is no more than `most_bytes`. What could mean one thing to
+// this server and another to one in front of it is refused.
+void check_body(const httplib::Request& request, size_t most_bytes);
+
+// What to say of an error that httplib or the connection found.
+ApiError protocol_error(int status, Connection::Trouble trouble);
+
+}  // namespace qnpu::server
