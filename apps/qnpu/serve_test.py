@@ -718,19 +718,29 @@ class Page(Case):
             if (document.querySelector('.assistant')?.textContent)
               document.getElementById('stop').click();
         }).observe(document.getElementById('chat'), {childList: true, subtree: true})""")
-        busy = self.complete([PROMPT] * 4, client=server.client(), n=12, stream=True,
-                             temperature=2, max_tokens=480)
-        next(busy)
-        busy_too = threading.Thread(target=lambda: [None for _ in busy], daemon=True)
-        busy_too.start()
+        done = threading.Event()
+
+        def keep_busy():
+            client = server.client()
+            while not done.is_set():
+                self.complete(client=client, n=15, temperature=2, max_tokens=480)
+
+        others = [threading.Thread(target=keep_busy) for _ in range(4)]
+        for thread in others:
+            thread.start()
+        self.assertTrue(eventually(lambda: server.metric("qnpu_slots_used") > 30))
         self.ask(question)
-        self.page.get_by_text("stopped", exact=True).wait_for()
-        self.wait_for_answer()
+        try:
+            self.page.get_by_text("stopped", exact=True).wait_for()
+            self.wait_for_answer()
+        finally:
+            done.set()
+            for thread in others:
+                thread.join()
         text = self.page.inner_text(".assistant")
-        self.assertLess(len(text), len(self.chat(question, seed=seed, **options)
-                                       .choices[0].message.content))
-        busy_too.join()
         self.assertTrue(eventually(server.is_idle, 3))
+        whole = self.chat(question, seed=seed, **options).choices[0].message.content
+        self.assertLess(len(text), len(whole.strip()))
         self.assertEqual(self.page.inner_text(".assistant"), text)
         self.assertEqual(self.troubles, [])
 
