@@ -22,7 +22,7 @@ import unittest
 
 PROGRAM = pathlib.Path(sys.argv[1]).absolute()
 SOURCE = pathlib.Path(sys.argv[2]).absolute()
-DOCUMENTS = [SOURCE / "README.md", *sorted((SOURCE / "docs").glob("*.md"))]
+DOCUMENTS = [SOURCE / "README.md", *sorted((SOURCE / "docs").rglob("*.md"))]
 FENCE = re.compile(r"(?:<!-- (?P<mark>[^\n]*) -->\n)?```sh\n(?P<text>.*?)^```$", re.M | re.S)
 QUESTION = {"query": "The river", "choices": ["runs through the town", "is"], "gold": 0}
 SECONDS = 400  # for one document
