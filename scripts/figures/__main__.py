@@ -27,7 +27,7 @@ def main() -> None:
     rows = bench.everything()
     for row in rows:
         print(f"{row['label']:<36} {row['perplexity']:.4f}")
-    draw_all(options.work, rows, options.text.read_text(), options.out)
+    draw_all(options.model, options.work, rows, options.text.read_text(), options.out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import numpy as np
 import quantnpu
 from matplotlib.axes import Axes
 
+from figures.float_model import Array, FloatModel
+
 GREY, BLUE, ORANGE, GREEN = "#808080", "#3d8bd4", "#d9772b", "#4ea35a"
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "quantnpu", "font.family": "sans-serif", "font.size": 9,
@@ -22,8 +24,7 @@ STYLE = {
     "ytick.color": GREY, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": 9, "lines.linewidth": 1.5,
 }
-TOKENS = 2048  # of the text, where a figure counts integers
-LAYER = 11  # whose input of down_proj is shown; in SmolLM2-135M the first with a massive activation
+WINDOWS, LENGTH = 8, 256  # of the text, where a figure looks at activations
 
 
 def save(figure: Any, path: Path) -> None:
@@ -44,47 +45,69 @@ def down_inputs(artifact: Path) -> list[dict[str, Any]]:
     return sorted(sites, key=lambda s: int(s["name"].split(".")[1]))
 
 
-def ranges(work: Path, path: Path) -> None:
-    """The largest activation and the SQNR of 8 bits, layer by layer."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
-    for step, label, colour in (("rotation", "as it is", ORANGE), ("prefix", "behind a prefix", BLUE),
-                                ("split", "channels split too", GREEN)):
-        sites = down_inputs(work / step)
-        left.plot([max(-s["min"], s["max"]) for s in sites], color=colour, label=label)
-        right.plot([s["sqnr"] for s in sites], color=colour)
-    left.set(yscale="log", title="largest input of down_proj", xlabel="layer")
-    right.set(title="its SQNR at 8 bits, dB", xlabel="layer")
+def largest(inputs: list[Array]) -> Array:
+    """Of each layer and token: [layers, T]."""
+    return np.stack([np.abs(x).max(axis=1) for x in inputs])
+
+
+def ranges(floats: FloatModel, windows: list[list[int]], work: Path, path: Path) -> int:
+    """The largest input of down_proj by layer and by token; returns the layer that stands out most."""
+    prefix = quantnpu.load(work / "prefix").prefix
+    plain = np.stack([largest(floats.down_inputs(window)) for window in windows])
+    behind = np.stack([largest(floats.down_inputs(prefix + window)) for window in windows])
+    behind = behind[:, :, len(prefix) :]
+    split = [max(-s["min"], s["max"]) for s in down_inputs(work / "split")]
+    layer = int((plain.max(axis=(0, 2)) / np.median(plain, axis=(0, 2))).argmax())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
+    for values, label, colour in ((plain.max(axis=(0, 2)), "as it is", ORANGE),
+                                  (behind.max(axis=(0, 2)), "behind a prefix", BLUE),
+                                  (split, "channels split too", GREEN)):
+        left.plot(values, color=colour, label=label)
+        print("largest,", label, ":", " ".join(f"{v:.1f}" for v in values))
+    left.set(yscale="log", title="by layer, any token", xlabel="layer", ylabel="largest input of down_proj")
     left.legend()
+    right.plot(plain[0, layer, :32], "o", color=ORANGE, markersize=4, label="as it is")
+    right.plot(behind[0, layer, :32], "o", color=BLUE, markersize=4, label="behind a prefix")
+    right.set(title=f"in layer {layer}, token by token", xlabel="position in the text")
+    right.legend()
     save(figure, path)
+    return layer
 
 
-def integers(work: Path, tokens: list[int], path: Path) -> None:
+def integers(floats: FloatModel, windows: list[list[int]], layer: int, work: Path, path: Path) -> None:
     """How many of the 256 integers of one site are in use."""
+    values = np.concatenate([floats.down_inputs(window)[layer].ravel() for window in windows])
+    scale = np.abs(values).max() / 127
+    plain = np.bincount(np.rint(values / scale).astype(int) + 128, minlength=256)
+    name = f"layers.{layer}.mlp.down_proj.in"
+    tokens = [token for window in windows for token in window]
+    model = quantnpu.load(work / "split")
+    found = quantnpu.statistics(model, tokens, name, length=len(windows[0]))[name]
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True)
-    name = f"layers.{LAYER}.mlp.down_proj.in"
-    for axis, step, label, colour in zip(axes, ("rotation", "split"), ("as it is", "behind a prefix, split"),
-                                         (ORANGE, GREEN)):
-        found = quantnpu.statistics(quantnpu.load(work / step), tokens, name)[name]
-        axis.bar(np.arange(-128, 128), found.histogram / found.values, width=1.0, color=colour)
-        zero = found.histogram[128] / found.values
-        axis.set(yscale="log", title=f"{label}: {zero:.0%} are 0", xlabel="integer")
-        print(f"{name}, {step}: {zero:.4f} are 0, rms {found.rms:.4f}, step {found.histogram_edges[1] - found.histogram_edges[0]:.4f}")
+    for axis, counts, label, colour in ((axes[0], plain, "range of all tokens", ORANGE),
+                                        (axes[1], found.histogram, "behind a prefix, split", GREEN)):
+        shares = counts / counts.sum()
+        axis.bar(np.arange(-128, 128), shares, width=1.0, color=colour)
+        axis.set(yscale="log", title=f"{label}: {shares[128]:.1%} are 0", xlabel="integer")
+        used = int((shares > 1e-4).sum())
+        print(f"{name}, {label}: {shares[128]:.4f} are 0, {used} integers hold above 1e-4 each")
     axes[0].set_ylabel("share of values")
     save(figure, path)
 
 
-def channels(work: Path, tokens: list[int], path: Path) -> None:
+def channels(work: Path, tokens: list[int], layer: int, path: Path) -> None:
     """The largest value of each channel of what q, k and v read, before and behind R1."""
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
-    name = f"layers.{LAYER}.input_layernorm.out"
+    name = f"layers.{layer}.input_layernorm.out"
     for axis, step, label, colour in zip(axes, ("nearest", "rotation"), ("as it is", "rotated by R1"),
                                          (ORANGE, GREEN)):
         model = quantnpu.load(work / step)
         (site,) = model.sites(name)
-        values = site.scale * quantnpu.trace(model, tokens[:512], name)[name].astype(np.float64)
-        largest = np.abs(values).max(axis=0)
-        peak = largest.max() / np.sqrt((values**2).mean())
-        axis.bar(np.arange(len(largest)), largest, width=1.0, color=colour)
+        values = site.scale * quantnpu.trace(model, tokens, name)[name].astype(np.float64)
+        by_channel = np.abs(values).max(axis=0)
+        peak = by_channel.max() / np.sqrt((values**2).mean())
+        axis.bar(np.arange(len(by_channel)), by_channel, width=1.0, color=colour)
+        print(f"{name}, {label}: largest {by_channel.max():.2f}, {peak:.1f} times the rms")
         axis.set(title=f"{label}: largest is {peak:.0f} times the rms", xlabel="channel")
     axes[0].set_ylabel("largest value")
     save(figure, path)
@@ -116,7 +139,7 @@ def tuning(work: Path, path: Path) -> None:
 
 
 def held(axis: Axes, texts: list[dict[str, Any]]) -> None:
-    names = [text["text"].removesuffix(".txt").split(".")[-2 if text["text"].count(".") > 2 else 0]
+    names = [text["text"].removesuffix(".txt")
              for text in texts]
     y = np.arange(len(texts))
     axis.barh(y - 0.2, [t["before"] for t in texts], height=0.38, color=ORANGE, label="before")
@@ -127,12 +150,14 @@ def held(axis: Axes, texts: list[dict[str, Any]]) -> None:
     axis.legend()
 
 
-def draw_all(work: Path, rows: list[dict[str, Any]], text: str, out: Path) -> None:
+def draw_all(model: Path, work: Path, rows: list[dict[str, Any]], text: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    tokens = quantnpu.Tokenizer.load(work / "fast").encode(text)
+    windows = [tokens[i : i + LENGTH] for i in range(0, WINDOWS * LENGTH, LENGTH)]
+    floats = FloatModel(model)
     with plt.rc_context(STYLE):
-        tokens = quantnpu.Tokenizer.load(work / "fast").encode(text)[:TOKENS]
-        ranges(work, out / "ranges.svg")
-        integers(work, tokens, out / "integers.svg")
-        channels(work, tokens, out / "channels.svg")
+        layer = ranges(floats, windows, work, out / "ranges.svg")
+        integers(floats, windows, layer, work, out / "integers.svg")
+        channels(work, windows[0], layer, out / "channels.svg")
         steps(rows, out / "steps.svg")
         tuning(work, out / "tuning.svg")
