@@ -2,7 +2,7 @@
 
 Needs scripts/requirements-goldens.txt (torch, transformers). Run from the repository root:
 
-    python scripts/make_goldens.py tiny                          every testdata/models/tiny-*
+    python scripts/make_goldens.py tiny [NAME...]                testdata/models/tiny-*: these, or all
     python scripts/make_goldens.py smollm2 models/smollm2-135m   testdata/goldens/smollm2-135m.*
 
 Each tiny model has two layers of random weights, with the traits that make real models hard: norm
@@ -277,7 +277,8 @@ def make_smollm2(model_folder: Path, length: int = 512, columns: int = 96) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("tiny", help="the tiny models and their logits")
+    tiny_models = commands.add_parser("tiny", help="the tiny models and their logits")
+    tiny_models.add_argument("names", nargs="*", choices=[*TINY, []], metavar="NAME")
     smollm2 = commands.add_parser("smollm2", help="logits of SmolLM2-135M")
     smollm2.add_argument("folder", type=Path, help="what scripts/fetch-model wrote")
     args = parser.parse_args()
@@ -285,8 +286,8 @@ def main() -> None:
     if args.command == "smollm2":
         make_smollm2(args.folder)
     else:
-        for name, tiny in TINY.items():
-            make_tiny(name, tiny)
+        for name in args.names or TINY:
+            make_tiny(name, TINY[name])
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ class Bench:
     def evaluation(self, name: str, model: Path) -> dict[str, Any]:
         path = self.work / f"{name}.eval.json"
         if not path.exists():
-            values = self.run("eval", model, "--text", self.text, "--windows", self.windows)
+            values = self.run("eval", model, "--text", self.text, "--windows", self.windows, "--dtype",
+                              "bf16")  # of a checkpoint; an artifact has its own
             path.write_text(json.dumps(values))
         values = json.loads(path.read_text())
         return values

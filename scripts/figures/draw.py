@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,19 @@ STYLE = {
     "ytick.color": GREY, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": 9, "lines.linewidth": 1.5,
 }
-WINDOWS, LENGTH = 8, 256  # of the text, where a figure looks at activations
+PIECES, LENGTH = 6, 160  # paragraphs of the text, and tokens of each, where a figure looks at activations
+
+
+def shorten(path: Path) -> None:
+    """Coordinates, which have six digits, to a tenth of a point: half the size."""
+    path.write_text(re.sub(r"-?\d+\.\d{4,}", lambda m: f"{float(m[0]):.1f}", path.read_text()))
 
 
 def save(figure: Any, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None})
     plt.close(figure)
+    shorten(path)
     print(f"{path}: {path.stat().st_size} bytes")
 
 
@@ -65,7 +72,7 @@ def ranges(floats: FloatModel, windows: list[list[int]], work: Path, path: Path)
         left.plot(values, color=colour, label=label)
         print("largest,", label, ":", " ".join(f"{v:.1f}" for v in values))
     left.set(yscale="log", title="by layer, any token", xlabel="layer", ylabel="largest input of down_proj")
-    left.legend()
+    left.legend(loc="upper center", bbox_to_anchor=(0.66, 1.0))
     right.plot(plain[0, layer, :32], "o", color=ORANGE, markersize=4, label="as it is")
     right.plot(behind[0, layer, :32], "o", color=BLUE, markersize=4, label="behind a prefix")
     right.set(title=f"in layer {layer}, token by token", xlabel="position in the text")
@@ -76,7 +83,7 @@ def ranges(floats: FloatModel, windows: list[list[int]], work: Path, path: Path)
 
 def integers(floats: FloatModel, windows: list[list[int]], layer: int, work: Path, path: Path) -> None:
     """How many of the 256 integers of one site are in use."""
-    values = np.concatenate([floats.down_inputs(window)[layer].ravel() for window in windows])
+    values = np.concatenate([floats.down_inputs(window, layer + 1)[layer].ravel() for window in windows])
     scale = np.abs(values).max() / 127
     plain = np.bincount(np.rint(values / scale).astype(int) + 128, minlength=256)
     name = f"layers.{layer}.mlp.down_proj.in"
@@ -87,8 +94,8 @@ def integers(floats: FloatModel, windows: list[list[int]], layer: int, work: Pat
     for axis, counts, label, colour in ((axes[0], plain, "range of all tokens", ORANGE),
                                         (axes[1], found.histogram, "behind a prefix, split", GREEN)):
         shares = counts / counts.sum()
-        axis.bar(np.arange(-128, 128), shares, width=1.0, color=colour)
-        axis.set(yscale="log", title=f"{label}: {shares[128]:.1%} are 0", xlabel="integer")
+        axis.fill_between(np.arange(-128, 128), shares, 1e-6, step="mid", color=colour, linewidth=0.6)
+        axis.set(yscale="log", ylim=(1e-6, 2), title=f"{label}: {shares[128]:.1%} are 0", xlabel="integer")
         used = int((shares > 1e-4).sum())
         print(f"{name}, {label}: {shares[128]:.4f} are 0, {used} integers hold above 1e-4 each")
     axes[0].set_ylabel("share of values")
@@ -106,7 +113,7 @@ def channels(work: Path, tokens: list[int], layer: int, path: Path) -> None:
         values = site.scale * quantnpu.trace(model, tokens, name)[name].astype(np.float64)
         by_channel = np.abs(values).max(axis=0)
         peak = by_channel.max() / np.sqrt((values**2).mean())
-        axis.bar(np.arange(len(by_channel)), by_channel, width=1.0, color=colour)
+        axis.fill_between(np.arange(len(by_channel)), by_channel, step="mid", color=colour, linewidth=0)
         print(f"{name}, {label}: largest {by_channel.max():.2f}, {peak:.1f} times the rms")
         axis.set(title=f"{label}: largest is {peak:.0f} times the rms", xlabel="channel")
     axes[0].set_ylabel("largest value")
@@ -120,7 +127,7 @@ def steps(rows: list[dict[str, Any]], path: Path) -> None:
     values = [row["perplexity"] for row in rows]
     axis.barh([row["label"] for row in rows], values, color=colours, height=0.7)
     for i, value in enumerate(values):
-        axis.text(value * 1.04, i, f"{value:.4g}", va="center")
+        axis.text(value * 1.04, i, f"{value:,.0f}" if value > 1000 else f"{value:.1f}", va="center")
     axis.set(xscale="log", xlabel="perplexity, WikiText-2", xlim=(10, max(values) * 2))
     axis.invert_yaxis()
     save(figure, path)
@@ -152,8 +159,9 @@ def held(axis: Axes, texts: list[dict[str, Any]]) -> None:
 
 def draw_all(model: Path, work: Path, rows: list[dict[str, Any]], text: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    tokens = quantnpu.Tokenizer.load(work / "fast").encode(text)
-    windows = [tokens[i : i + LENGTH] for i in range(0, WINDOWS * LENGTH, LENGTH)]
+    tokenizer = quantnpu.Tokenizer.load(work / "fast")
+    paragraphs = (tokenizer.encode(line) for line in text.splitlines())
+    windows = [p[:LENGTH] for p in paragraphs if len(p) >= LENGTH][:PIECES]
     floats = FloatModel(model)
     with plt.rc_context(STYLE):
         layer = ranges(floats, windows, work, out / "ranges.svg")

@@ -72,12 +72,12 @@ class FloatModel:
         mixed = weights @ np.repeat(v, heads // shared, 0)
         return self.linear(mixed.transpose(1, 0, 2).reshape(len(x), -1), f"{layer}.self_attn.o_proj")
 
-    def down_inputs(self, tokens: list[int]) -> list[Array]:
-        """The input [T, F] of down_proj in each layer."""
+    def down_inputs(self, tokens: list[int], layers: int = 0) -> list[Array]:
+        """The input [T, F] of down_proj in each layer, or in so many."""
         epsilon = self.config["rms_norm_eps"]
         x = self.weights["embed_tokens.weight"][tokens]
         found = []
-        for i in range(self.config["num_hidden_layers"]):
+        for i in range(layers or self.config["num_hidden_layers"]):
             layer = f"layers.{i}"
             x = x + self.attention(
                 rms_norm(x, self.weights[f"{layer}.input_layernorm.weight"], epsilon), layer)
