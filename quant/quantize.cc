@@ -155,8 +155,9 @@ void learn_section(Run& run, const std::string& section, const LearnSpec& spec, 
   options.workers = run.o.workers;
   options.state = run.work.path();
   options.progress = [&](int step, int total, double loss) {
-    if (run.o.workers.first()) run.work.log(section, step, loss);
-    run.report(section, step, total);
+    std::map<std::string, double> figures = learning_rates(spec, step - 1);
+    figures["loss"] = loss;
+    run.report_learned(section, step, total, figures);
   };
   run.report(section, 0, spec.steps);
   const LearnReport report = learn(student, teacher, graph, options);

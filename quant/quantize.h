@@ -21,15 +21,20 @@ struct QuantizeOptions {
   int length = 2048;  // tokens of each
   uint64_t seed = 0;
   std::filesystem::path out;           // the artifact; replaced, if there is one, when all is done
+  std::filesystem::path work;          // folder of the state of a run that learns; empty: `out`.work
   int max_positions = 8192;            // longest context of the artifact, at most the model's own
   torch::Device device = torch::kCPU;  // where the model's tensors and what it computes are
   Workers workers;  // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "balance",
   // "split", "rotate", "sensitivity", "widths", "calibrate", "learn", "round", "tune" or "freeze",
   // in this order, those that the recipe has. May throw, to stop: what was begun is then removed,
-  // but for `out`.work, the state of a run that learns, which goes on there when it is started
-  // again.
+  // but for the state of a run that learns, which goes on there when it is started again.
   std::function<void(const std::string& step, int done, int total)> progress;
+  // The same for each step of "learn" and "tune", with its loss and learning rates; without it,
+  // `progress` is called.
+  std::function<void(const std::string& step, int done, int total,
+                     const std::map<std::string, double>& figures)>
+      learned;
   // Whole lines for the user, by the first worker: what the run will take, before the long work,
   // and the widths that were chosen within a budget.
   std::function<void(const std::string& text)> say;

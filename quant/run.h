@@ -14,7 +14,7 @@ namespace qnpu {
 
 struct Run {
   explicit Run(const QuantizeOptions& options)
-      : o(options), recipe(options.recipe), work(options.out) {}
+      : o(options), recipe(options.recipe), work(options.work.empty() ? options.out.string() + ".work" : options.work.string()) {}
 
   bool learns() const { return recipe.learn || recipe.tune; }
   bool learns_rotations() const { return recipe.learn && recipe.learn->rotations; }
@@ -25,6 +25,12 @@ struct Run {
 
   void report(const std::string& step, int done, int total) const {
     if (o.progress) o.progress(step, done, total);
+  }
+
+  void report_learned(const std::string& section, int step, int total,
+                      const std::map<std::string, double>& figures) const {
+    if (!o.learned) return report(section, step, total);
+    o.learned(section, step, total, figures);
   }
 
   WindowProgress progress_of(const std::string& step) const {

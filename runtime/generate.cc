@@ -1,18 +1,14 @@
 #include "runtime/generate.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "runtime/speculate.h"
 
 namespace qnpu {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // Leaves in the cache what was accepted of a draft, even if a callback throws.
 struct Rewind {
@@ -35,10 +31,10 @@ class Generation {
         history_(prompt.begin(), prompt.end()) {}
 
   Generated run(std::span<const int32_t> prompt) {
-    auto start = std::chrono::steady_clock::now();
+    auto start = Clock::now();
     std::span<const int16_t> logits = session_.prefill(prompt);
     result_.prefill_seconds = seconds_since(start);
-    start = std::chrono::steady_clock::now();
+    start = Clock::now();
     bool more = options_.max_tokens > 0;
     while (more && (more = take(logits))) logits = next();
     result_.decode_seconds = seconds_since(start);

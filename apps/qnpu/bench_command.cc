@@ -3,14 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "apps/qnpu/commands.h"
-#include "apps/qnpu/interrupt.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
+#include "apps/qnpu/progress.h"
+#include "apps/qnpu/run_log.h"
+#include "base/clock.h"
 #include "base/status.h"
 #include "runtime/sampling.h"
 #include "runtime/session.h"
@@ -19,10 +21,7 @@ namespace qnpu {
 namespace {
 
 using nlohmann::json;
-using Clock = std::chrono::steady_clock;
-
-struct Options {
-  std::filesystem::path artifact;
+struct Options : ArtifactOptions {
   std::vector<int> prompts = {128, 512, 2048};
   std::vector<int> contexts = {128, 1024, 4000};
   std::vector<int> batches = {1};
@@ -31,17 +30,32 @@ struct Options {
   int threads = 0;
   int rows = SessionOptions().max_rows;
   bool profile = false;
-  bool json = false;
+  RunOptions run;
 };
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
+
+// A measurement of several runs, each told to `progress`.
+struct Repeats {
+  Progress& progress;
+  int count;
+  int64_t done = 0;
+  int64_t total;
+
+  // Median of the seconds that `run(i)` gives.
+  template <typename F>
+  double median_of(F run) {
+    std::vector<double> seconds;
+    for (int i = 0; i < count; ++i) {
+      progress.update("bench, runs", done++, total);
+      seconds.push_back(run(i));
+    }
+    return median(seconds);
+  }
+};
 
 std::vector<int32_t> random_tokens(int count, int vocab, uint32_t seed) {
   std::mt19937 engine(seed);
@@ -105,13 +119,10 @@ double decode_seconds(Session& session, int steps, int batch) {
   return seconds_since(start);
 }
 
-json measure_prefill(Session& session, const Options& options, int prompt) {
-  std::vector<double> seconds;
-  for (int i = 0; i < options.repeat; ++i) {
-    check_interrupted();
-    seconds.push_back(prefill_seconds(session, prompt, static_cast<uint32_t>(i)));
-  }
-  json result = {{"prompt", prompt}, {"tokens_per_second", prompt / median(seconds)}};
+json measure_prefill(Session& session, const Options& options, int prompt, Repeats& repeats) {
+  const double seconds = repeats.median_of(
+      [&](int i) { return prefill_seconds(session, prompt, static_cast<uint32_t>(i)); });
+  json result = {{"prompt", prompt}, {"tokens_per_second", prompt / seconds}};
   if (options.profile) {
     Profile profile(session);
     profile.start();
@@ -121,7 +132,8 @@ json measure_prefill(Session& session, const Options& options, int prompt) {
   return result;
 }
 
-json measure_decode(Session& session, const Options& options, int context, int batch) {
+json measure_decode(Session& session, const Options& options, int context, int batch,
+                    Repeats& repeats) {
   prefill_seconds(session, context, 0);
   const int position = session.position();
   for (int i = 1; i < batch; ++i) session.copy(0, i, position);
@@ -129,14 +141,10 @@ json measure_decode(Session& session, const Options& options, int context, int b
     for (int i = 0; i < batch; ++i) session.truncate(position, i);
     return decode_seconds(session, options.decode, batch);
   };
-  std::vector<double> seconds;
-  for (int i = 0; i < options.repeat; ++i) {
-    check_interrupted();
-    seconds.push_back(run());
-  }
+  const double seconds = repeats.median_of([&](int) { return run(); });
   json result = {{"context", context},
                  {"batch", batch},
-                 {"tokens_per_second", options.decode * batch / median(seconds)}};
+                 {"tokens_per_second", options.decode * batch / seconds}};
   if (options.profile) {
     Profile profile(session);
     profile.start();
@@ -181,29 +189,48 @@ int fit(const Artifact& artifact, Options& options) {
   return longest + prefix;
 }
 
+SessionOptions session_options(const Artifact& artifact, Options& options) {
+  SessionOptions result;
+  result.context = fit(artifact, options);
+  result.threads = options.threads;
+  result.max_rows = options.rows;
+  result.sequences = *std::max_element(options.batches.begin(), options.batches.end());
+  return result;
+}
+
+void measure(Session& session, const Options& options, json& result) {
+  Progress progress(options.run.quiet);
+  const auto measurements =
+      options.prompts.size() + options.contexts.size() * options.batches.size();
+  Repeats repeats{progress, options.repeat, 0,
+                  static_cast<int64_t>(measurements) * options.repeat};
+  prefill_seconds(session, options.prompts[0], 0);  // pages of the weights
+  for (int n : options.prompts) {
+    result["prefill"].push_back(measure_prefill(session, options, n, repeats));
+  }
+  for (int n : options.contexts) {
+    for (int batch : options.batches) {
+      result["decode"].push_back(measure_decode(session, options, n, batch, repeats));
+    }
+  }
+  progress.update("bench, runs", repeats.total, repeats.total);
+}
+
 void run(Options options) {
   const Clock::time_point start = Clock::now();
   const auto artifact = load_artifact(options.artifact);
-  SessionOptions session_options;
-  session_options.context = fit(*artifact, options);
-  session_options.threads = options.threads;
-  session_options.max_rows = options.rows;
-  session_options.sequences = *std::max_element(options.batches.begin(), options.batches.end());
-  Session session(artifact, session_options);
-  const double load_seconds = seconds_since(start);
-  json result = {{"load_seconds", load_seconds},
+  begin_run(options.run);
+  const SessionOptions wanted = session_options(*artifact, options);
+  Session session(artifact, wanted);
+  json result = {{"load_seconds", seconds_since(start)},
                  {"prefill", json::array()},
                  {"decode", json::array()},
-                 {"isa", isa_name(session_options.isa)}};
-  prefill_seconds(session, options.prompts[0], 0);  // pages of the weights
-  for (int n : options.prompts) result["prefill"].push_back(measure_prefill(session, options, n));
-  for (int n : options.contexts) {
-    for (int batch : options.batches) {
-      result["decode"].push_back(measure_decode(session, options, n, batch));
-    }
-  }
+                 {"isa", isa_name(wanted.isa)}};
+  measure(session, options, result);
+  log_result(result);
   if (options.json) return print_json(result);
-  fmt::print("loaded in {:.0f} ms; {}\n", 1e3 * load_seconds, isa_name(session_options.isa));
+  fmt::print("loaded in {:.0f} ms; {}\n", 1e3 * result["load_seconds"].get<double>(),
+             isa_name(wanted.isa));
   print_rows(result["prefill"], "prompt");
   print_rows(result["decode"], "context");
 }
@@ -212,8 +239,10 @@ void run(Options options) {
 
 void add_bench_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("bench", "Speed of an artifact in the integer runtime");
+  command->group(kUse)->footer(
+      "qnpu bench my-model\nqnpu bench my-model --contexts 1024 --batches 1,8 --profile");
   const auto options = std::make_shared<Options>();
-  command->add_option("artifact", options->artifact, "Artifact folder")->required();
+  add_artifact_options(*command, *options);
   command->add_option("--prompts", options->prompts, "Tokens of the prompts to prefill")
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
@@ -235,10 +264,9 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--rows", options->rows, "Tokens per walk of the graph")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "Default: all cores")
-      ->check(CLI::PositiveNumber);
+  add_threads_option(*command, options->threads);
   command->add_flag("--profile", options->profile, "Share of each kind of operation");
-  command->add_flag("--json", options->json, "Print one JSON object on standard output");
+  add_run_options(*command, options->run);
   command->callback([options] { run(*options); });
 }
 

@@ -7,13 +7,16 @@
 namespace qnpu {
 
 void add_bench_command(CLI::App& app);
+void add_completion_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
 void add_estimate_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
+void add_man_command(CLI::App& app);
 void add_serve_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
+void add_watch_command(CLI::App& app);
 
 }  // namespace qnpu

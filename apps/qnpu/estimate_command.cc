@@ -3,8 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
-#include "apps/qnpu/progress.h"
+#include "apps/qnpu/progress_view.h"
 #include "base/status.h"
 #include "model/artifact.h"
 #include "npu/calibration.h"
@@ -13,13 +14,9 @@
 namespace qnpu {
 namespace {
 
-namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Options {
-  fs::path artifact;
-  fs::path model;
-  std::string recipe;
+struct Options : PlanOptions {
   std::vector<std::string> targets = {"SM8650", "SM8750"};
   int rows = 128;
   int context = 1024;
@@ -87,26 +84,24 @@ void run(const Options& o) {
 
 void add_estimate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "estimate", "Time, energy and memory on a phone's NPU: an estimate from published figures");
+      "estimate", "Time, energy and memory on a phone, from published figures");
+  command->group(kNpu)->footer(
+      "qnpu estimate my-model --target SM8650,SM8750\n"
+      "qnpu estimate --model my-checkpoint --recipe fast");
   const auto o = std::make_shared<Options>();
-  CLI::Option* artifact = command->add_option("artifact", o->artifact, "Artifact folder");
-  CLI::Option* model =
-      command->add_option("--model", o->model, "Checkpoint folder (with --recipe): a plan");
-  CLI::Option* recipe =
-      command->add_option("--recipe", o->recipe, "Name of a recipe, or a .json file");
-  model->needs(recipe)->excludes(artifact);
-  recipe->needs(model);
+  const auto check_plan = add_plan_options(*command, *o);
   command->add_option("--target", o->targets, "Chips, with commas")
       ->delimiter(',')
+      ->type_name(kTargets)
       ->default_str("SM8650,SM8750");
   command->add_option("--rows", o->rows, "Tokens of a prefill")->capture_default_str();
   command->add_option("--context", o->context, "Positions of the cache, the prefix included")
       ->capture_default_str();
   command->add_flag("--all-logits", o->all_logits,
                     "The head computes every row, as in a Genie bundle");
-  command->add_flag("--json", o->json, "Print one JSON object on standard output");
-  command->callback([o, artifact, model] {
-    if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");
+  add_json_flag(*command, o->json);
+  command->callback([o, check_plan] {
+    check_plan();
     run(*o);
   });
 }

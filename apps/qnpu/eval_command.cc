@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -11,6 +10,7 @@
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/task_evaluation.h"
+#include "base/clock.h"
 #include "base/status.h"
 #include "io/atomic_file.h"
 
@@ -33,6 +33,7 @@ struct Options {
   int threads = 0;
   bool simulate = false;
   bool json = false;
+  RunOptions run;
 };
 
 void check_model(const fs::path& folder) {
@@ -178,7 +179,8 @@ struct Results {
 Results evaluate_inputs(const Options& options, const Inputs& inputs) {
   const LogitsSource tested =
       model_source(options.model, longest_sequence(options, inputs), options);
-  Progress progress;
+  begin_run(options.run);
+  Progress progress(options.run.quiet);
   Results results;
   results.simulated = tested.simulated;
   std::optional<LogitsWriter> writer;
@@ -221,7 +223,7 @@ nlohmann::json to_json(const Results& results, const Inputs& inputs, double seco
 }
 
 void run(const Options& options) {
-  const auto start = std::chrono::steady_clock::now();
+  const Clock::time_point start = Clock::now();
   if (options.text.empty() && options.tasks.empty()) {
     fail("nothing to evaluate on; give --text, --tasks or both");
   }
@@ -229,53 +231,71 @@ void run(const Options& options) {
   if (fs::is_directory(options.against)) check_model(options.against);
   const Inputs inputs = read_inputs(options);
   const Results results = evaluate_inputs(options, inputs);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  if (options.json) {
-    print_json(to_json(results, inputs, seconds.count()));
-  } else {
-    print(results, inputs);
-  }
+  const nlohmann::json json = to_json(results, inputs, seconds_since(start));
+  log_result(json);
+  if (options.json) return print_json(json);
+  print(results, inputs);
 }
 
 void add_text_options(CLI::App& command, Options& options) {
-  CLI::Option* text = command.add_option("--text", options.text, "UTF-8 text to evaluate on");
+  constexpr const char* kGroup = "Text";
+  CLI::Option* text = command.add_option("--text", options.text, "UTF-8 text to evaluate on")
+                          ->type_name(kFile)
+                          ->group(kGroup);
   command.add_option("--length", options.length, "Tokens of a window")
       ->needs(text)
       ->check(CLI::Range(2, 1 << 20))
+      ->group(kGroup)
       ->capture_default_str();
   command.add_option("--windows", options.windows, "Windows, at most (default: all)")
       ->needs(text)
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::PositiveNumber)
+      ->group(kGroup);
   command
       .add_option("--against", options.against,
                   "Reference: checkpoint or artifact folder, or file of --save-logits")
-      ->needs(text);
+      ->needs(text)
+      ->type_name(kFile)
+      ->group(kGroup);
   command
       .add_option("--save-logits", options.save_logits,
                   "Store the logits in this file, for --against")
-      ->needs(text);
+      ->needs(text)
+      ->type_name(kFile)
+      ->group(kGroup);
 }
 
 void add_task_options(CLI::App& command, Options& options) {
+  constexpr const char* kGroup = "Tasks";
   CLI::Option* tasks =
       command
           .add_option("--tasks", options.tasks,
                       "JSON lines of questions with choices; may be given several times")
-          ->allow_extra_args(false);
+          ->allow_extra_args(false)
+          ->type_name(kFile)
+          ->group(kGroup);
   command.add_option("--limit", options.limit, "Items of each task, at most (default: all)")
       ->needs(tasks)
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::PositiveNumber)
+      ->group(kGroup);
   command.add_option("--items", options.items, "Store each item's log-likelihoods in this file")
-      ->needs(tasks);
+      ->needs(tasks)
+      ->type_name(kFile)
+      ->group(kGroup);
 }
 
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "eval", "Perplexity and answers of an artifact or checkpoint, and its distance from another");
+      "eval", "Perplexity, answers, and distance from another model");
+  command->group(kJudge)->footer(
+      "qnpu eval my-model --text my-text.txt --against my-checkpoint\n"
+      "qnpu eval my-model --tasks my-questions.jsonl");
   const auto options = std::make_shared<Options>();
-  command->add_option("model", options->model, "Artifact or checkpoint folder")->required();
+  command->add_option("model", options->model, "Artifact or checkpoint folder")
+      ->required()
+      ->type_name(kFolder);
   add_text_options(*command, *options);
   add_task_options(*command, *options);
   command->add_option("--dtype", options->dtype, "Of a checkpoint's matrix products")
@@ -283,8 +303,8 @@ void add_eval_command(CLI::App& app) {
       ->capture_default_str();
   command->add_flag("--simulate", options->simulate,
                     "Artifacts in the float simulator, not by the integer runtime");
-  command->add_option("--threads", options->threads, "Default: all cores")
-      ->check(CLI::PositiveNumber);
+  add_threads_option(*command, options->threads);
+  add_run_options(*command, options->run);
   add_json_flag(*command, options->json);
   command->callback([options] { run(*options); });
 }

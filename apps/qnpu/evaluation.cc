@@ -1,17 +1,13 @@
 #include "apps/qnpu/evaluation.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "base/clock.h"
 #include "base/status.h"
 
 namespace qnpu {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 void score(std::span<const float> tested, std::span<const float> reference,
            std::span<const int32_t> targets, Evaluation& result) {
@@ -47,7 +43,7 @@ Evaluation evaluate(const Windows& windows, const LogitsSource& tested,
     for (int begin = 0; begin < inputs.size(); begin += kLogitsRows) {
       const int count = std::min<int>(kLogitsRows, inputs.size() - begin);
       progress.update("evaluate, tokens", result.tested.tokens, total);
-      const auto start = std::chrono::steady_clock::now();
+      const auto start = Clock::now();
       const auto rows = tested.rows(window, inputs, begin, count);
       result.model_seconds += seconds_since(start);
       std::span<const float> reference_rows;

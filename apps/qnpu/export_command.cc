@@ -23,6 +23,7 @@ struct Options : ArtifactOptions {
   std::string logits = "last";
   std::string rope = "inputs";
   BundleOptions bundle;
+  RunOptions run;
 };
 
 json write(const Options& o, const Artifact& artifact, const fs::path& folder, Progress& progress) {
@@ -75,13 +76,15 @@ void run(Options o) {
     // As the compiler's tools know them, whatever the letters' case.
     for (size_t i = 0; i < found.size(); ++i) o.bundle.socs[i] = found[i].target.name;
   }
+  begin_run(o.run);
   StagedFolder out(o.out);
   json result;
   {
-    Progress progress;
+    Progress progress(o.run.quiet);
     result = write(o, *artifact, out.path(), progress);
   }
   out.commit();
+  log_result(result);
   if (o.json) return print_json(result);
   if (o.to == "onnx") print_onnx(result);
   if (result.contains(o.bundle.socs[0])) print_compiled(result);
@@ -93,9 +96,12 @@ void run(Options o) {
 void add_export_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   DecoderOptions& graph = o->bundle.graph;
-  CLI::App* command = app.add_subcommand("export", "Write an artifact for an NPU");
+  CLI::App* command = app.add_subcommand("export", "Write an artifact as graphs or bundles for an NPU");
+  command->group(kNpu)->footer(
+      "qnpu export my-model --out my-graphs\n"
+      "qnpu export my-model --to genie --soc SM8750 --out my-bundle");
   add_artifact_options(*command, *o);
-  command->add_option("--out", o->out, "Folder to write")->required();
+  command->add_option("--out", o->out, "Folder to write")->required()->type_name(kFolder);
   command
       ->add_option(
           "--to", o->to,
@@ -104,17 +110,23 @@ void add_export_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--soc", o->bundle.socs, "To compile for, with commas")
       ->delimiter(',')
+      ->type_name(kTargets)
       ->default_str("SM8750");
   add_graph_options(*command, graph);
   command->add_option("--logits", o->logits, "Of a prefill's last row, or of all")
       ->check(CLI::IsMember({"last", "all"}))
+      ->group(kGraphGroup)
       ->capture_default_str();
   command->add_option("--rope", o->rope, "cos and sin as inputs, or tables in the graph")
       ->check(CLI::IsMember({"inputs", "tables"}))
+      ->group(kGraphGroup)
       ->capture_default_str();
   command->add_flag("!--separate", o->bundle.share,
-                    "A binary for each graph, which the emulator can load; weights are in both");
-  command->add_flag("--trace", graph.trace, "Every site is an output, to look inside");
+                    "A binary for each graph, which the emulator can load; weights are in both")
+      ->group(kGraphGroup);
+  command->add_flag("--trace", graph.trace, "Every site is an output, to look inside")
+      ->group(kGraphGroup);
+  add_run_options(*command, o->run);
   command->callback([o] { run(*o); });
 }
 

@@ -117,27 +117,37 @@ void run(const Options& options) {
 }
 
 void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
+  constexpr const char* kGroup = "Sampling";
   command.add_option("--temperature", sampling.temperature, "0: always the likeliest token")
+      ->group(kGroup)
       ->capture_default_str();
   command.add_option("--top-k", sampling.top_k, "Draw from the k likeliest tokens (0: all)")
+      ->group(kGroup)
       ->capture_default_str();
   command
       .add_option("--top-p", sampling.top_p, "Draw from the likeliest that hold this probability")
+      ->group(kGroup)
       ->capture_default_str();
-  command.add_option("--seed", sampling.seed, "Of the draws")->capture_default_str();
+  command.add_option("--seed", sampling.seed, "Of the draws")
+      ->group(kGroup)
+      ->capture_default_str();
 }
 
 }  // namespace
 
 void add_generate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with an artifact");
+  command->group(kUse)->footer(
+      "qnpu generate my-model --prompt 'The capital of France is' --tokens 64\n"
+      "qnpu generate my-model --chat --prompt 'Name three rivers.' --temperature 0.7");
   const auto options = std::make_shared<Options>();
   add_artifact_options(*command, *options);
   CLI::Option* prompt =
       command->add_option("--prompt", options->prompt, "Text to continue, or question with --chat");
   CLI::Option* file =
       command->add_option("--prompt-file", options->prompt_file, "The same, from a UTF-8 file")
-          ->excludes(prompt);
+          ->excludes(prompt)
+          ->type_name(kFile);
   CLI::Option* chat =
       command->add_flag("--chat", options->chat, "Put the prompt into the model's chat template");
   command->add_option("--system", options->system, "System message")->needs(chat);
@@ -150,8 +160,7 @@ void add_generate_command(CLI::App& app) {
                    "Positions of the KV cache (default: 4096, "
                    "or fewer where the artifact has fewer)")
       ->check(CLI::PositiveNumber);
-  command->add_option("--threads", options->threads, "Default: all cores")
-      ->check(CLI::PositiveNumber);
+  add_threads_option(*command, options->threads);
   command
       ->add_option(
           "--speculate", options->speculate,

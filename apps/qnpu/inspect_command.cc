@@ -7,7 +7,7 @@
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/placement.h"
 #include "apps/qnpu/program.h"
-#include "apps/qnpu/progress.h"
+#include "apps/qnpu/progress_view.h"
 #include "apps/qnpu/site_table.h"
 #include "base/status.h"
 #include "io/files.h"
@@ -21,10 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct Options {
-  fs::path artifact;
-  fs::path model;
-  std::string recipe;
+struct Options : PlanOptions {
   std::string sites = "*";
   std::vector<std::string> targets;
   int context = 1024;
@@ -157,26 +154,24 @@ void run(const Options& options) {
 
 void add_inspect_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "inspect", "Sites of an artifact, or the plan of a recipe: widths, rules, ranges, SQNR");
+      "inspect", "Widths, ranges and noise of every site, or a recipe's plan");
+  command->group(kJudge)->footer(
+      "qnpu inspect my-model --sites 'layers.0.*'\n"
+      "qnpu inspect --model my-checkpoint --recipe default --target SM8750");
   const auto options = std::make_shared<Options>();
-  CLI::Option* artifact = command->add_option("artifact", options->artifact, "Artifact folder");
-  CLI::Option* model =
-      command->add_option("--model", options->model, "Checkpoint folder (with --recipe)");
-  CLI::Option* recipe =
-      command->add_option("--recipe", options->recipe, "Name of a recipe, or a .json file");
-  model->needs(recipe)->excludes(artifact);
-  recipe->needs(model);
+  const auto check_plan = add_plan_options(*command, *options);
   command->add_option("--sites", options->sites, "Only sites that match, e.g. 'layers.0.*.weight'");
   command
       ->add_option("--target", options->targets,
                    "Chips that shall compute it, with commas; exit code 1 if one cannot")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->type_name(kTargets);
   command->add_option("--context", options->context, "Positions of the cache, for --target")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   add_json_flag(*command, options->json);
-  command->callback([options, command, artifact, model] {
-    if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");
+  command->callback([options, check_plan] {
+    check_plan();
     run(*options);
   });
 }

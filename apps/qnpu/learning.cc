@@ -91,16 +91,21 @@ QuantizeSummary quantize_with(Processes& others, const QuantizeArguments& argume
   options.length = arguments.length > 0 ? arguments.length : calibration.length;
   options.seed = arguments.seed;
   options.out = arguments.out;
+  options.work = arguments.work;
   options.device = device_named(arguments.device);
   options.workers = Workers::from_environment(options.device);
-  options.progress = [&](const std::string& step, int done, int total) {
+  const auto show = [&](const std::string& step, int done, int total, const Figures& figures) {
     others.check();
     if (options.workers.first()) {
-      progress.update(step, done, total);
+      progress.update(step, done, total, figures);
     } else {
       check_interrupted();
     }
   };
+  options.progress = [show](const std::string& step, int done, int total) {
+    show(step, done, total, {});
+  };
+  options.learned = show;
   options.say = [&](const std::string& text) { progress.say(text); };
   const QuantizeResult result = quantize(options);
   QuantizeSummary summary;

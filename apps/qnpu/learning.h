@@ -22,6 +22,7 @@ struct QuantizeArguments {
   std::string budget;                              // instead of the recipe's; empty: the recipe's
   std::vector<std::filesystem::path> calibration;  // none: sampled from the model
   std::filesystem::path out;
+  std::filesystem::path work;  // state of a run that learns
   int samples = 0;  // 0: the recipe's
   int length = 0;   // tokens; 0: the recipe's
   uint64_t seed = 0;

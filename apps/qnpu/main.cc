@@ -3,37 +3,57 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <iostream>
 #include <new>
 #include <string>
+#include <vector>
 
+#include "apps/qnpu/command_table.h"
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/help.h"
 #include "apps/qnpu/interrupt.h"
 #include "apps/qnpu/program.h"
+#include "apps/qnpu/run_log.h"
 #include "base/status.h"
 
 namespace qnpu {
 namespace {
 
 constexpr const char* kDescription =
-    "Static integer quantization of language models for NPUs, and an integer runtime that computes "
-    "what the NPU computes.";
+    "qnpu makes static integer models for NPUs, and runs what the NPU would compute.";
 
+constexpr const char* kExamples =
+    "qnpu quantize --model my-checkpoint --recipe fast --out my-model\n"
+    "qnpu eval my-model --text my-text.txt --against my-checkpoint\n"
+    "qnpu generate my-model --prompt 'The capital of France is'\n"
+    "qnpu export my-model --to genie --soc SM8750 --out my-bundle";
+
+// In the order of `qnpu --help`.
 void add_commands(CLI::App& app) {
   app.set_version_flag("--version", "qnpu " QNPU_VERSION);
   app.require_subcommand(1);
+  app.footer(kExamples);
+  set_help(app);
   add_quantize_command(app);
+  add_watch_command(app);
+  add_inspect_command(app);
+  add_eval_command(app);
+  add_generate_command(app);
+  add_serve_command(app);
   add_bench_command(app);
   add_estimate_command(app);
-  add_eval_command(app);
   add_export_command(app);
-  add_generate_command(app);
-  add_inspect_command(app);
-  add_serve_command(app);
   add_verify_command(app);
+  add_completion_command(app);
+  add_man_command(app);
+}
+
+std::string did_you_mean(const std::string& word, const std::vector<std::string>& words) {
+  const std::string near = nearest_word(word, words);
+  return near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near);
 }
 
 // CLI11 reports an unknown command as an argument too many; a nearby name helps more.
@@ -42,9 +62,25 @@ void check_command_name(const CLI::App& app, int argc, char** argv) {
   std::vector<std::string> names;
   for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
   if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
-  const std::string near = nearest_word(argv[1], names);
-  fail("there is no command '{}'{}; commands are {}", argv[1],
-       near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near), fmt::join(names, ", "));
+  fail("there is no command '{}'{}; commands are {}", argv[1], did_you_mean(argv[1], names),
+       fmt::join(names, ", "));
+}
+
+// The same for options of a command that is known.
+void check_option_names(const CLI::App& app, int argc, char** argv) {
+  const CLI::App& command = *app.get_subcommand(argv[1]);
+  std::vector<std::string> names;
+  for (const OptionEntry& option : command_entry(command).options) {
+    if (!option.positional) names.push_back(option.name);
+  }
+  for (int i = 2; i < argc && std::strcmp(argv[i], "--") != 0; ++i) {
+    const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
+    if (!word.starts_with("--") || std::find(names.begin(), names.end(), word) != names.end()) {
+      continue;
+    }
+    fail("`qnpu {0}` has no option {1}{2}; `qnpu {0} --help` lists what there is", argv[1], word,
+         did_you_mean(word, names));
+  }
 }
 
 int run(int argc, char** argv) {
@@ -54,12 +90,15 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
-    return app.exit(help);
+    app.exit(help);
   } catch (const CLI::ParseError& error) {
-    const std::string command = argc > 1 && argv[1][0] != '-' ? fmt::format(" {}", argv[1]) : "";
+    const bool named = argc > 1 && argv[1][0] != '-';
+    if (named) check_option_names(app, argc, argv);
+    const std::string command = named ? fmt::format(" {}", argv[1]) : "";
     fail("{}; `qnpu{} --help` lists what there is", error.what(), command);
   }
-  if (std::fflush(stdout) != 0) fail("cannot write to standard output: {}", std::strerror(errno));
+  std::cout.flush();  // CLI11's, by way of stdout
+  check_output();
   return 0;
 }
 
@@ -67,6 +106,7 @@ int run(int argc, char** argv) {
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 int report(const std::string& sentence) {
+  close_run_log(1, sentence);
   fmt::print(stderr, "qnpu: error: {}\n", sentence);
   return 1;
 }
@@ -87,8 +127,11 @@ int main(int argc, char** argv) {
   remember_arguments(argc, argv);
   catch_interrupts();
   try {
-    return run(argc, argv);
+    const int code = run(argc, argv);
+    close_run_log(code);
+    return code;
   } catch (const Interrupted& interrupt) {
+    close_run_log(128 + interrupt.signal, "stopped");
     fmt::print(stderr, "qnpu: stopped; nothing was changed\n");
     return 128 + interrupt.signal;
   } catch (const Error& error) {

@@ -3,13 +3,69 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <functional>
+#include <string>
 
+#include "apps/qnpu/command_table.h"
+#include "apps/qnpu/run_log.h"
 #include "export/decoder.h"
 
 namespace qnpu {
 
-inline void add_json_flag(CLI::App& command, bool& json) {
-  command.add_flag("--json", json, "Print one JSON object on standard output");
+inline void add_json_flag(
+    CLI::App& command, bool& json,
+    const std::string& description = "Print one JSON object on standard output") {
+  command.add_flag("--json", json, description)->group(kOutputGroup);
+}
+
+// Of commands that take long.
+struct RunOptions {
+  std::filesystem::path folder;  // of the log; empty: none
+  bool quiet = false;
+};
+
+inline void add_run_options(CLI::App& command, RunOptions& o, const std::string& folder = "none") {
+  command
+      .add_option("--run", o.folder,
+                  "Folder of the run's log, for `qnpu watch` (default: " + folder + ")")
+      ->type_name(kFolder)
+      ->group(kOutputGroup);
+  command.add_flag("--quiet", o.quiet, "No progress and no messages but errors")
+      ->group(kOutputGroup);
+}
+
+inline void begin_run(const RunOptions& o) {
+  if (!o.folder.empty()) open_run_log({o.folder});
+}
+
+inline void add_threads_option(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "Threads to compute with (default: all cores)")
+      ->check(CLI::PositiveNumber)
+      ->group(kMachineGroup);
+}
+
+// An artifact, or what a recipe would make of a checkpoint.
+struct PlanOptions {
+  std::filesystem::path artifact;
+  std::filesystem::path model;
+  std::string recipe;
+};
+
+// Returns what a command's callback calls before it reads `o`. Error: neither was given.
+inline std::function<void()> add_plan_options(CLI::App& command, PlanOptions& o) {
+  CLI::Option* artifact =
+      command.add_option("artifact", o.artifact, "Artifact folder")->type_name(kFolder);
+  CLI::Option* model =
+      command.add_option("--model", o.model, "Checkpoint folder (with --recipe): a plan")
+          ->type_name(kFolder);
+  CLI::Option* recipe =
+      command.add_option("--recipe", o.recipe, "Name of a recipe, or a .json file")
+          ->type_name(kRecipe);
+  model->needs(recipe)->excludes(artifact);
+  recipe->needs(model);
+  return [artifact, model] {
+    if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");
+  };
 }
 
 struct ArtifactOptions {
@@ -18,7 +74,9 @@ struct ArtifactOptions {
 };
 
 inline void add_artifact_options(CLI::App& command, ArtifactOptions& o) {
-  command.add_option("artifact", o.artifact, "Folder that `qnpu quantize` wrote")->required();
+  command.add_option("artifact", o.artifact, "Folder that `qnpu quantize` wrote")
+      ->required()
+      ->type_name(kFolder);
   add_json_flag(command, o.json);
 }
 
@@ -27,19 +85,23 @@ inline void add_graph_options(CLI::App& command, DecoderOptions& graph) {
   graph.part.count = 0;
   command.add_option("--rows", graph.rows, "Tokens that the prefill graph takes")
       ->check(CLI::Range(1, 4096))
+      ->group(kGraphGroup)
       ->capture_default_str();
   command.add_option("--context", graph.context, "Positions of the cache, the prefix included")
+      ->group(kGraphGroup)
       ->capture_default_str();
   command
       .add_option("--most-scores", graph.most_scores,
                   "Scores of attention that one operation computes; more are cut into several")
       ->check(CLI::PositiveNumber)
+      ->group(kGraphGroup)
       ->capture_default_str();
   command
       .add_option("--split", graph.part.count,
                   "Parts into which the graphs are cut between layers (default: as few as the "
                   "limit of a binary allows)")
-      ->check(CLI::Range(1, 256));
+      ->check(CLI::Range(1, 256))
+      ->group(kGraphGroup);
 }
 
 }  // namespace qnpu

@@ -127,10 +127,18 @@ std::string nearest_word(const std::string& word, const std::vector<std::string>
   return best;
 }
 
+std::vector<std::string> recipe_names() { return known_names("recipes"); }
+
+std::vector<std::string> target_names() {
+  std::vector<std::string> names = known_names("targets");
+  for (std::string& name : names) name = in_case(name, std::toupper);
+  return names;
+}
+
 fs::path find_recipe(const std::string& name) {
   if (fs::path(name).extension() == ".json") return name;
   fs::path path = known_file("recipes", name);
-  if (path.empty()) fail_unknown("recipe", name, known_names("recipes"));
+  if (path.empty()) fail_unknown("recipe", name, recipe_names());
   return path;
 }
 
@@ -138,16 +146,18 @@ fs::path find_target(const std::string& name) {
   if (fs::path(name).extension() == ".json") return name;
   fs::path path = known_file("targets", in_case(name, std::tolower));
   if (!path.empty()) return path;
-  std::vector<std::string> names = known_names("targets");
-  for (std::string& known : names) known = in_case(known, std::toupper);
-  fail_unknown("target", name, names);
+  fail_unknown("target", name, target_names());
+}
+
+void check_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  fail("cannot write to standard output: {}", std::strerror(errno));
 }
 
 void print_json(const nlohmann::json& json) {
   const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (std::fprintf(stdout, "%s\n", text.c_str()) < 0 || std::fflush(stdout) != 0) {
-    fail("cannot write to standard output: {}", std::strerror(errno));
-  }
+  std::fprintf(stdout, "%s\n", text.c_str());
+  check_output();
 }
 
 }  // namespace qnpu

@@ -24,6 +24,9 @@ std::filesystem::path find_recipe(const std::string& name);
 // The same for the chips of targets/: "SM8750".
 std::filesystem::path find_target(const std::string& name);
 
+std::vector<std::string> recipe_names();  // that find_recipe() knows
+std::vector<std::string> target_names();
+
 // A file of the program, such as "npu/htp/compile.py": in an installation's share/quantnpu, or in
 // the sources. Error if it is in neither.
 std::filesystem::path find_shared(const std::string& file);
@@ -31,6 +34,7 @@ std::filesystem::path find_shared(const std::string& file);
 // The one of `words` that needs fewest edits to become `word`; empty if none is near.
 std::string nearest_word(const std::string& word, const std::vector<std::string>& words);
 
+void check_output();  // Error if something could not be written to standard output
 void print_json(const nlohmann::json& json);  // one object on standard output
 
 }  // namespace qnpu

@@ -17,6 +17,7 @@ struct Options {
   QuantizeArguments arguments;
   std::string recipe;
   CLI::Option* budget = nullptr;  // was it given?
+  RunOptions run;
   bool json = false;
 };
 
@@ -44,65 +45,108 @@ void check_out(const std::filesystem::path& out) {
   }
 }
 
+nlohmann::json to_json(const std::filesystem::path& out, const QuantizeSummary& summary) {
+  return {{"out", out.string()},
+          {"seconds", summary.seconds.at("total")},
+          {"expected_seconds", summary.expected_seconds},
+          {"peak_bytes", summary.peak_bytes},
+          {"expected_peak_bytes", summary.expected_peak_bytes},
+          {"size_bytes", summary.size_bytes},
+          {"calibration_tokens", summary.calibration_tokens},
+          {"step_seconds", summary.seconds},
+          {"learn_seconds", summary.learn_seconds}};
+}
+
+// The folder of the run is that of its state too.
+void begin(const Options& options, QuantizeArguments& arguments) {
+  const bool named = !options.run.folder.empty();
+  arguments.work = named ? options.run.folder : run_folder_of(arguments.out);
+  Recipe recipe = load_recipe(arguments.recipe);
+  if (!arguments.budget.empty()) recipe.budget = arguments.budget;
+  open_run_log({arguments.work, /*keep=*/named}, {{"recipe", qnpu::to_json(recipe)}});
+}
+
 void run(const Options& options) {
   QuantizeArguments arguments = options.arguments;
   arguments.recipe = find_recipe(options.recipe);
   if (options.budget->count() > 0) check_budget(options);
   check_out(arguments.out);
-  QuantizeSummary summary;
-  {
-    Progress progress;
-    summary = quantize_checkpoint(arguments, progress);
-  }
+  need_learning_program();
+  begin(options, arguments);
+  Progress progress(options.run.quiet);
+  const QuantizeSummary summary = quantize_checkpoint(arguments, progress);
   if (!summary.first) return;
-  const double seconds = summary.seconds["total"];
-  fmt::print(stderr, "{}", summary.widths);
-  fmt::print(stderr, "{}: {}, quantized in {:.1f} s with {} of memory\n", arguments.out.string(),
-             format_bytes(summary.size_bytes), seconds, format_bytes(summary.peak_bytes));
-  if (!options.json) return;
-  print_json({{"out", arguments.out.string()},
-              {"seconds", seconds},
-              {"expected_seconds", summary.expected_seconds},
-              {"peak_bytes", summary.peak_bytes},
-              {"expected_peak_bytes", summary.expected_peak_bytes},
-              {"size_bytes", summary.size_bytes},
-              {"calibration_tokens", summary.calibration_tokens},
-              {"step_seconds", summary.seconds},
-              {"learn_seconds", summary.learn_seconds}});
+  const nlohmann::json result = to_json(arguments.out, summary);
+  progress.say(summary.widths);
+  progress.say(fmt::format("{}: {}, quantized in {:.1f} s with {} of memory\n",
+                           arguments.out.string(), format_bytes(summary.size_bytes),
+                           summary.seconds.at("total"), format_bytes(summary.peak_bytes)));
+  log_result(result);
+  if (options.json) print_json(result);
+}
+
+void add_inputs(CLI::App& command, Options& options) {
+  QuantizeArguments& arguments = options.arguments;
+  command.add_option("--model", arguments.model, "Hugging Face checkpoint folder")
+      ->required()
+      ->type_name(kFolder);
+  command.add_option("--recipe", options.recipe, "Name of a recipe, or a .json file")
+      ->required()
+      ->type_name(kRecipe);
+  command.add_option("--out", arguments.out, "Folder of the artifact")
+      ->required()
+      ->type_name(kFolder);
+  options.budget =
+      command.add_option("--budget", arguments.budget,
+                         "Widths are chosen within it (--recipe auto): \"16bit<=10%,size<=90MB\"");
+}
+
+void add_calibration(CLI::App& command, QuantizeArguments& arguments) {
+  constexpr const char* kGroup = "Calibration";
+  command
+      .add_option("--calib", arguments.calibration,
+                  "UTF-8 texts to calibrate with (default: sampled from the model)")
+      ->type_name(kFile)
+      ->group(kGroup);
+  command
+      .add_option("--samples", arguments.samples,
+                  "Calibration windows, at most (default: the recipe's)")
+      ->check(CLI::PositiveNumber)
+      ->group(kGroup);
+  command
+      .add_option("--length", arguments.length,
+                  "Tokens of a calibration window (default: the recipe's)")
+      ->check(CLI::Range(2, 1 << 20))
+      ->group(kGroup);
+  command.add_option("--seed", arguments.seed, "Of rotations, sampling, window choice")
+      ->group(kGroup)
+      ->capture_default_str();
+}
+
+void add_machine(CLI::App& command, QuantizeArguments& arguments) {
+  add_threads_option(command, arguments.threads);
+  command.add_option("--processes", arguments.processes, "That share the texts and the threads")
+      ->check(CLI::Range(1, 256))
+      ->group(kMachineGroup)
+      ->capture_default_str();
+  command.add_option("--device", arguments.device, "Where the float model computes")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->group(kMachineGroup)
+      ->capture_default_str();
 }
 
 }  // namespace
 
 void add_quantize_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("quantize", "Make an artifact from a float checkpoint");
+  command->group(kMake)->footer(
+      "qnpu quantize --model my-checkpoint --recipe fast --out my-model\n"
+      "qnpu quantize --model my-checkpoint --recipe default --calib my-text.txt --out my-model");
   const auto options = std::make_shared<Options>();
-  QuantizeArguments& arguments = options->arguments;
-  command->add_option("--model", arguments.model, "Hugging Face checkpoint folder")->required();
-  command->add_option("--recipe", options->recipe, "Name of a recipe, or a .json file")->required();
-  options->budget =
-      command->add_option("--budget", arguments.budget,
-                          "Widths are chosen within it (--recipe auto): \"16bit<=10%,size<=90MB\"");
-  command->add_option("--out", arguments.out, "Folder of the artifact")->required();
-  command->add_option("--calib", arguments.calibration,
-                      "UTF-8 texts to calibrate with (default: sampled from the model)");
-  command
-      ->add_option("--samples", arguments.samples,
-                   "Calibration windows, at most (default: the recipe's)")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--length", arguments.length,
-                   "Tokens of a calibration window (default: the recipe's)")
-      ->check(CLI::Range(2, 1 << 20));
-  command->add_option("--seed", arguments.seed, "Of rotations, sampling, window choice")
-      ->capture_default_str();
-  command->add_option("--threads", arguments.threads, "Default: all cores")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--processes", arguments.processes, "That share the texts and the threads")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
-  command->add_option("--device", arguments.device, "Where the float model computes")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->capture_default_str();
+  add_inputs(*command, *options);
+  add_calibration(*command, options->arguments);
+  add_machine(*command, options->arguments);
+  add_run_options(*command, options->run, "OUT.work");
   add_json_flag(*command, options->json);
   command->callback([options] { run(*options); });
 }

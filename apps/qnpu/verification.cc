@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "apps/qnpu/compilation.h"
 #include "apps/qnpu/tool_process.h"
+#include "base/clock.h"
 #include "base/status.h"
 #include "eval/metrics.h"
 #include "export/onnx_bundle.h"
@@ -18,10 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 Agreement agreement_of(const Graph& graph, const Node& node) {
   const bool wide = bitwidth(graph.site(node.out).qparams.dtype) == 16;
@@ -162,7 +158,7 @@ LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens
   for (size_t begin = 0; begin < tokens.size();) {
     const bool one = begin >= static_cast<size_t>(prefill);
     const size_t most = one ? 1 : std::min<size_t>(options_.rows, prefill - begin);
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const auto rows = session.run(std::span(tokens).subspan(begin, most), /*all_rows=*/true);
     result.seconds += seconds_since(start);
     for (size_t i = 0; i < most && begin + i + 1 < tokens.size(); ++i) {

@@ -29,6 +29,7 @@ struct Options : ArtifactOptions {
   int decode = 16;
   std::optional<int> greedy;
   bool sites = true;
+  RunOptions run;
 };
 
 std::vector<int32_t> first_tokens(const Options& o) {
@@ -135,17 +136,16 @@ int append_greedy(const Options& o, const std::shared_ptr<const Artifact>& artif
 // A runtime's own loop around its bundle: greedy tokens behind a prompt.
 void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifact,
                 const std::vector<int32_t>& prompt) {
-  Progress progress;
+  Progress progress(o.run.quiet);
   const GreedyComparison r = compare_greedy(artifact, o.judge.on, {o.graph, {o.judge.soc}}, prompt,
                                             o.greedy.value_or(20), o.work, progress);
-  if (o.json) {
-    print_json({{"on", o.judge.on},
-                {"tokens", r.ours},
-                {"tokens_npu", r.theirs},
-                {"equal", r.equal},
-                {"lead", r.lead}});
-    return;
-  }
+  const json result = {{"on", o.judge.on},
+                       {"tokens", r.ours},
+                       {"tokens_npu", r.theirs},
+                       {"equal", r.equal},
+                       {"lead", r.lead}};
+  log_result(result);
+  if (o.json) return print_json(result);
   fmt::print("tokens here        {}\n", fmt::join(r.ours, " "));
   fmt::print("{:<18} {}\n", "on " + o.judge.on, fmt::join(r.theirs, " "));
   fmt::print("equal              {} of {}\n", r.equal, r.ours.size());
@@ -176,17 +176,20 @@ void run(Options o) {
   const auto artifact = load_artifact(o.artifact);
   choose_parts(*artifact, o.graph.part);
   std::vector<int32_t> tokens = first_tokens(o);
+  begin_run(o.run);
   if (o.judge.on == "genie" || o.judge.on == "ort-genai") return run_bundle(o, artifact, tokens);
   check_lengths(o, artifact->graph);
-  Progress progress;
+  Progress progress(o.run.quiet);
   Verification verification(artifact, o.graph, o.judge, o.work, progress);
   const int greedy = append_greedy(o, artifact, tokens);
   const LogitsComparison logits =
       verification.compare_logits(tokens, static_cast<int>(tokens.size()) - o.decode, greedy);
   std::vector<SiteComparison> sites;
   if (o.sites) sites = verification.compare_sites(tokens);
+  const json result = to_json(o, logits, sites);
+  log_result(result);
   if (o.json) {
-    print_json(to_json(o, logits, sites));
+    print_json(result);
   } else {
     print_logits(o, logits);
     if (o.sites) print_sites(sites);
@@ -199,13 +202,20 @@ void run(Options o) {
 void add_verify_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
-      "verify", "Hold the integer runtime against the NPU's emulator, site by site");
+      "verify", "Hold the integer runtime against the NPU's emulator");
+  command->group(kNpu)->footer(
+      "qnpu verify my-model --text my-text.txt\n"
+      "qnpu verify my-model --text my-text.txt --on genie");
   add_artifact_options(*command, *o);
-  command->add_option("--text", o->text, "UTF-8 text")->required();
+  command->add_option("--text", o->text, "UTF-8 text, whose first tokens are read")
+      ->required()
+      ->type_name(kFile);
   command->add_option("--on", o->judge.on, "Who else runs it")
       ->check(CLI::IsMember({"htp-emulator", "onnxruntime", "genie", "ort-genai"}))
       ->capture_default_str();
-  command->add_option("--soc", o->judge.soc, "Of the emulator")->capture_default_str();
+  command->add_option("--soc", o->judge.soc, "Of the emulator")
+      ->type_name(kTargets)
+      ->capture_default_str();
   command->add_option("--tokens", o->tokens, "Of the text")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
@@ -219,8 +229,10 @@ void add_verify_command(CLI::App& app) {
           "by us, and judged one by one (none)")
       ->check(CLI::Range(1, 4096));
   add_graph_options(*command, o->graph);
-  command->add_option("--work", o->work, "Folder of graphs and logs (default: ARTIFACT.verify)");
+  command->add_option("--work", o->work, "Folder of graphs and logs (default: ARTIFACT.verify)")
+      ->type_name(kFolder);
   command->add_flag("!--no-sites", o->sites, "Compare the logits only");
+  add_run_options(*command, o->run);
   command->callback([o] { run(*o); });
 }
 

@@ -30,6 +30,12 @@ double rate_factor(const LearnSpec& spec, int step) {
   return 0.5 * (1.0 + std::cos(std::numbers::pi * done));
 }
 
+// What the rate "lr_scales" is for.
+bool learns_scales(const LearnSpec& spec) {
+  return spec.input_scales || spec.output_scales || spec.weight_scales || spec.norms ||
+         spec.channel_scales;
+}
+
 NetworkOptions student_options(const LearnOptions& o) {
   NetworkOptions options;
   options.type = o.type;
@@ -153,9 +159,7 @@ class Learner {
       if (active) rates += fmt::format("{}'{}' ({})", rates.empty() ? "" : " or ", key, value);
     };
     mention(spec_.rotations, "lr_rotations", spec_.lr_rotations);
-    mention(spec_.input_scales || spec_.output_scales || spec_.weight_scales || spec_.norms ||
-                spec_.channel_scales,
-            "lr_scales", spec_.lr_scales);
+    mention(learns_scales(spec_), "lr_scales", spec_.lr_scales);
     mention(spec_.weights, "lr_weights", spec_.lr_weights);
     fail(
         "learning diverged: the loss is {:.4g} after step {}, and was {:.4g} at first; lower {} in "
@@ -248,6 +252,15 @@ void check_learning(const LearnSpec& spec, const std::string& section, const Wor
   if (spec.optimizer == Optimizer::kSgd && spec.weights) {
     fail("recipe section '{}': 'weights' need the optimizer 'adam'", section);
   }
+}
+
+std::map<std::string, double> learning_rates(const LearnSpec& spec, int step) {
+  const double rate = rate_factor(spec, step);
+  std::map<std::string, double> rates;
+  if (spec.rotations) rates["lr_rotations"] = spec.lr_rotations * rate;
+  if (learns_scales(spec)) rates["lr_scales"] = spec.lr_scales * rate;
+  if (spec.weights && spec.lr_weights > 0) rates["lr_weights"] = spec.lr_weights * rate;
+  return rates;
 }
 
 LearnReport learn(FloatModel& student, const FloatModel& teacher, Graph& graph,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -33,6 +34,9 @@ struct LearnOptions {
 
 // Error: what cannot be learned together, or not at all, or not by so many workers.
 void check_learning(const LearnSpec& spec, const std::string& section, const Workers& workers = {});
+
+// Of a step (from 0): "lr_rotations", "lr_scales", "lr_weights", those of what is learned.
+std::map<std::string, double> learning_rates(const LearnSpec& spec, int step);
 
 struct HeldOutLoss {
   std::string name;

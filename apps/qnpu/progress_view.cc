@@ -1,0 +1,204 @@
+#include "apps/qnpu/progress_view.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace qnpu {
+namespace {
+
+constexpr int kBarWidth = 24;
+constexpr int kCurveWidth = 40;
+constexpr double kRedraw = 0.1;      // seconds, on a terminal;
+constexpr double kPlain = 5.0;       // elsewhere at least so many between two lines,
+constexpr double kPlainSlow = 60.0;  // and so many if less than a hundredth of the step was done
+constexpr double kPaceSeconds = 30.0;
+constexpr size_t kPaceMarks = 5;
+
+std::string bar(double share) {
+  const int full = static_cast<int>(share * kBarWidth);
+  return std::string(full, '#') + std::string(kBarWidth - full, '.');
+}
+
+double share_of(int64_t done, int64_t total) {
+  return total > 0 ? std::clamp(static_cast<double>(done) / total, 0.0, 1.0) : 0.0;
+}
+
+std::string format_pace(double per_second) {
+  return per_second < 1 ? fmt::format("{} each", format_seconds(1 / per_second))
+                        : fmt::format("{:.3g}/s", per_second);
+}
+
+// ASCII is cut to the width of the terminal: a line that wraps could not be redrawn.
+size_t columns(std::FILE* out) {
+  struct winsize size {};
+  if (::ioctl(::fileno(out), TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return 79;
+  return size.ws_col - 1u;
+}
+
+}  // namespace
+
+// The first marks go early: a run that goes on where one stopped seems to do all that in no time.
+void Pace::add(double time, int64_t done) {
+  if (marks_.size() > 1 && time - marks_[marks_.size() - 2].time < 1.0) marks_.pop_back();
+  marks_.push_back({time, done});
+  while (marks_.size() > kPaceMarks && marks_[1].time < time - kPaceSeconds) marks_.pop_front();
+}
+
+double Pace::per_second() const {
+  if (marks_.empty()) return 0.0;
+  const double seconds = marks_.back().time - marks_.front().time;
+  const auto done = static_cast<double>(marks_.back().done - marks_.front().done);
+  return seconds < 0.5 || done <= 0 ? 0.0 : done / seconds;
+}
+
+ProgressView::ProgressView(ViewOptions options)
+    : options_(options), terminal_(::isatty(::fileno(options.out)) != 0) {}
+
+ProgressView::~ProgressView() {
+  erase();
+  if (!step_.empty() && done_ == total_) end_step();
+}
+
+void ProgressView::update(double time, const std::string& step, int64_t done, int64_t total,
+                          const Figures& figures) {
+  if (step != step_) {
+    if (!step_.empty()) end_step();
+    step_ = step;
+    start_ = last_drawn_ = time;
+    if (terminal_) last_drawn_ -= kRedraw;
+    last_done_ = done;
+    pace_ = {};
+    figures_.clear();
+    curve_.clear();
+  }
+  now_ = time;
+  done_ = done;
+  total_ = total;
+  pace_.add(time, done);
+  if (!figures.empty()) {
+    figures_ = figures;
+    curve_[done] = figures.contains("loss") ? figures.at("loss") : figures.begin()->second;
+  }
+  if (due(time)) draw();
+}
+
+bool ProgressView::due(double time) const {
+  const double passed = time - last_drawn_;
+  if (terminal_) return passed >= kRedraw;
+  if (done_ == total_ || passed < kPlain) return false;  // the step's own line says it
+  return passed >= kPlainSlow || share_of(done_ - last_done_, total_) >= 0.01;
+}
+
+void ProgressView::say(const std::string& text) {
+  if (options_.quiet) return;
+  erase();
+  if (!step_.empty() && done_ == total_) end_step();
+  fmt::print(options_.out, "{}", text);
+  std::fflush(options_.out);
+}
+
+void ProgressView::end(double time) {
+  now_ = time;
+  erase();
+  if (!step_.empty()) end_step();
+}
+
+// "tune 34 of 80, 22 s each, 17 min left, loss 2.813"
+std::string ProgressView::status() const {
+  std::string line = fmt::format("{} {} of {}", step_, done_, total_);
+  const double pace = pace_.per_second();
+  if (pace > 0) {
+    const auto left = static_cast<double>(std::max<int64_t>(total_ - done_, 0));
+    line += fmt::format(", {}, {} left", format_pace(pace), format_seconds(left / pace));
+  }
+  return line + figures_text();
+}
+
+std::string ProgressView::figures_text() const {
+  std::string text;
+  for (const auto& [name, value] : figures_) text += fmt::format(", {} {:.4g}", name, value);
+  return text;
+}
+
+std::string ProgressView::course() const {
+  if (!options_.curves || curve_.size() < 2) return "";
+  return sparkline(curve_, kCurveWidth);
+}
+
+void ProgressView::draw() {
+  last_drawn_ = now_;
+  last_done_ = done_;
+  if (options_.quiet) return;
+  if (!terminal_) {
+    fmt::print(options_.out, "{}\n", status());
+  } else {
+    const std::string line = fmt::format("[{}] {}", bar(share_of(done_, total_)), status());
+    const std::string curve = course();
+    fmt::print(options_.out, "\r\033[J{}", line.substr(0, columns(options_.out)));
+    if (!curve.empty()) fmt::print(options_.out, "\r\n{}\r\033[A", curve);
+    drawn_ = true;
+  }
+  std::fflush(options_.out);
+}
+
+void ProgressView::erase() {
+  if (drawn_) fmt::print(options_.out, "\r\033[J");
+  drawn_ = false;
+  std::fflush(options_.out);
+}
+
+void ProgressView::end_step() {
+  erase();
+  std::string line = fmt::format("{}: {}", step_, format_seconds(now_ - start_));
+  line += figures_text();
+  const std::string curve = course();
+  if (!curve.empty()) line += "  " + curve;
+  if (!options_.quiet) fmt::print(options_.out, "{}\n", line);
+  std::fflush(options_.out);
+  step_.clear();
+}
+
+std::string sparkline(const std::map<int64_t, double>& values, int width) {
+  constexpr const char* kHeights[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  std::vector<double> finite;
+  for (const auto& [key, value] : values) {
+    if (std::isfinite(value)) finite.push_back(value);
+  }
+  const size_t count = std::min(finite.size(), static_cast<size_t>(width));
+  std::vector<double> means;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t begin = i * finite.size() / count, end = (i + 1) * finite.size() / count;
+    double sum = 0.0;
+    for (size_t j = begin; j < end; ++j) sum += finite[j];
+    means.push_back(sum / static_cast<double>(end - begin));
+  }
+  if (means.empty()) return "";
+  const auto [least, most] = std::minmax_element(means.begin(), means.end());
+  std::string text;
+  for (const double mean : means) {
+    const double height = *most > *least ? (mean - *least) / (*most - *least) : 0.0;
+    text += kHeights[std::min(7, static_cast<int>(height * 8))];
+  }
+  return text;
+}
+
+std::string format_bytes(int64_t bytes) {
+  if (bytes < 1000) return fmt::format("{} bytes", bytes);
+  if (bytes < 1000 * 1000) return fmt::format("{:.0f} kB", bytes / 1e3);
+  if (bytes < 1000 * 1000 * 1000) return fmt::format("{:.1f} MB", bytes / 1e6);
+  return fmt::format("{:.2f} GB", bytes / 1e9);
+}
+
+std::string format_seconds(double seconds) {
+  if (seconds < 9.95) return fmt::format("{:.1f} s", seconds);
+  if (seconds < 100) return fmt::format("{:.0f} s", seconds);
+  if (seconds < 100 * 60) return fmt::format("{:.0f} min", seconds / 60);
+  return fmt::format("{:.1f} h", seconds / 3600);
+}
+
+}  // namespace qnpu
