@@ -20,9 +20,9 @@ struct QuantizeOptions {
   int samples = 16;   // windows of calibration text, at most; shared evenly by several texts
   int length = 2048;  // tokens of each
   uint64_t seed = 0;
-  std::filesystem::path out;           // the artifact; replaced, if there is one, when all is done
-  std::filesystem::path work;          // folder of the state of a run that learns; empty: `out`.work
-  int max_positions = 8192;            // longest context of the artifact, at most the model's own
+  std::filesystem::path out;   // the artifact; replaced, if there is one, when all is done
+  std::filesystem::path work;  // folder of the state of a run that learns; empty: `out`.work
+  int max_positions = 8192;    // longest context of the artifact, at most the model's own
   torch::Device device = torch::kCPU;  // where the model's tensors and what it computes are
   Workers workers;  // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "balance",

@@ -14,7 +14,9 @@ namespace qnpu {
 
 struct Run {
   explicit Run(const QuantizeOptions& options)
-      : o(options), recipe(options.recipe), work(options.work.empty() ? options.out.string() + ".work" : options.work.string()) {}
+      : o(options),
+        recipe(options.recipe),
+        work(options.work.empty() ? options.out.string() + ".work" : options.work.string()) {}
 
   bool learns() const { return recipe.learn || recipe.tune; }
   bool learns_rotations() const { return recipe.learn && recipe.learn->rotations; }

@@ -202,8 +202,7 @@ void measure(Session& session, const Options& options, json& result) {
   Progress progress(options.run.quiet);
   const auto measurements =
       options.prompts.size() + options.contexts.size() * options.batches.size();
-  Repeats repeats{progress, options.repeat, 0,
-                  static_cast<int64_t>(measurements) * options.repeat};
+  Repeats repeats{progress, options.repeat, 0, static_cast<int64_t>(measurements) * options.repeat};
   prefill_seconds(session, options.prompts[0], 0);  // pages of the weights
   for (int n : options.prompts) {
     result["prefill"].push_back(measure_prefill(session, options, n, repeats));

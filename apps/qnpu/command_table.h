@@ -47,8 +47,8 @@ struct CommandEntry {
   std::vector<std::string> examples;  // command lines
   std::vector<OptionEntry> options;   // in the order of their declaration, --help last
 
-  std::vector<std::string> groups() const;    // of options; those that many commands have come last
-  std::string usage() const;                  // "qnpu eval DIR [options]"
+  std::vector<std::string> groups() const;  // of options; those that many commands have come last
+  std::string usage() const;                // "qnpu eval DIR [options]"
 };
 
 CommandEntry command_entry(const CLI::App& command);

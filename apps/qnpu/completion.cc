@@ -105,8 +105,9 @@ std::string zsh_option(const OptionEntry& option, const CLI::App& app) {
     return fmt::format("'{}:{}:{}'", option.required ? "1" : ":", option.name,
                        zsh_value(option, app));
   }
-  const std::string head = fmt::format("{}{}{}[{}]", option.many ? "*" : "", option.name,
-                                       option.value.empty() ? "" : "=", zsh_text(option.description));
+  const std::string head =
+      fmt::format("{}{}{}[{}]", option.many ? "*" : "", option.name,
+                  option.value.empty() ? "" : "=", zsh_text(option.description));
   if (option.value.empty()) return fmt::format("'{}'", head);
   return fmt::format("'{}:{}:{}'", head, option.choices.empty() ? option.value : "value",
                      zsh_value(option, app));
@@ -143,7 +144,8 @@ std::string bash_completion(const CLI::App& app) {
   text += fmt::format("_qnpu_commands='{}'\n", joined(command_names(app)));
   text += fmt::format(
       "_qnpu_recipes() {{\n  compopt -o filenames 2>/dev/null\n"
-      "  mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$cur\"; compgen -f -X '!*.json' -- \"$cur\")\n}}\n",
+      "  mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$cur\"; compgen -f -X '!*.json' -- "
+      "\"$cur\")\n}}\n",
       joined(recipe_names()));
   text += fmt::format(
       "_qnpu_chips() {{ # of a list with commas, the last one\n  local last=${{cur##*,}}\n"
@@ -157,7 +159,8 @@ std::string bash_completion(const CLI::App& app) {
 std::string zsh_completion(const CLI::App& app) {
   std::string text = "#compdef qnpu\n# Completes qnpu in zsh; written by `qnpu completion zsh`.\n";
   text += fmt::format(
-      "_qnpu_recipes() {{\n  _alternative 'recipe:recipe:({})' 'file:recipe file:_files -g \"*.json\"'\n}}\n"
+      "_qnpu_recipes() {{\n  _alternative 'recipe:recipe:({})' 'file:recipe file:_files -g "
+      "\"*.json\"'\n}}\n"
       "_qnpu_chips() {{ _values -s , chip {} }}\n",
       joined(recipe_names()), joined(target_names()));
   text += "_qnpu() {\n  local -a commands=(\n";
@@ -173,19 +176,22 @@ std::string zsh_completion(const CLI::App& app) {
   return text +
          "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
          "  shift words\n  (( CURRENT-- ))\n  case $words[1] in\n" +
-         cases + "  esac\n}\nif [[ $funcstack[1] == _qnpu ]]; then\n  _qnpu \"$@\"\nelse\n  compdef _qnpu qnpu\nfi\n";
+         cases +
+         "  esac\n}\nif [[ $funcstack[1] == _qnpu ]]; then\n  _qnpu \"$@\"\nelse\n  compdef _qnpu "
+         "qnpu\nfi\n";
 }
 
 std::string fish_completion(const CLI::App& app) {
   std::string text = kFishHelpers;
   for (const CommandEntry& command : command_table(app)) {
-    text += fmt::format(
-        "complete -c qnpu -n 'test (count (commandline -opc)) -eq 1' -a {} -d '{}'\n", command.name,
-        shell_quoted(command.summary));
+    text +=
+        fmt::format("complete -c qnpu -n 'test (count (commandline -opc)) -eq 1' -a {} -d '{}'\n",
+                    command.name, shell_quoted(command.summary));
     for (const OptionEntry& option : command.options) {
       const std::string name =
           option.positional ? "" : fmt::format(" -l {}", option.name.substr(2));
-      const std::string value = option.value.empty() ? "" : fmt::format(" {}", fish_value(option, app));
+      const std::string value =
+          option.value.empty() ? "" : fmt::format(" {}", fish_value(option, app));
       text += fmt::format("complete -c qnpu -n '__qnpu_is {}'{}{} -d '{}'\n", command.name, name,
                           value, shell_quoted(option.description));
     }

@@ -83,8 +83,8 @@ void run(const Options& o) {
 }  // namespace
 
 void add_estimate_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand(
-      "estimate", "Time, energy and memory on a phone, from published figures");
+  CLI::App* command =
+      app.add_subcommand("estimate", "Time, energy and memory on a phone, from published figures");
   command->group(kNpu)->footer(
       "qnpu estimate my-model --target SM8650,SM8750\n"
       "qnpu estimate --model my-checkpoint --recipe fast");

@@ -287,8 +287,8 @@ void add_task_options(CLI::App& command, Options& options) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand(
-      "eval", "Perplexity, answers, and distance from another model");
+  CLI::App* command =
+      app.add_subcommand("eval", "Perplexity, answers, and distance from another model");
   command->group(kJudge)->footer(
       "qnpu eval my-model --text my-text.txt --against my-checkpoint\n"
       "qnpu eval my-model --tasks my-questions.jsonl");

@@ -96,7 +96,8 @@ void run(Options o) {
 void add_export_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   DecoderOptions& graph = o->bundle.graph;
-  CLI::App* command = app.add_subcommand("export", "Write an artifact as graphs or bundles for an NPU");
+  CLI::App* command =
+      app.add_subcommand("export", "Write an artifact as graphs or bundles for an NPU");
   command->group(kNpu)->footer(
       "qnpu export my-model --out my-graphs\n"
       "qnpu export my-model --to genie --soc SM8750 --out my-bundle");
@@ -121,8 +122,9 @@ void add_export_command(CLI::App& app) {
       ->check(CLI::IsMember({"inputs", "tables"}))
       ->group(kGraphGroup)
       ->capture_default_str();
-  command->add_flag("!--separate", o->bundle.share,
-                    "A binary for each graph, which the emulator can load; weights are in both")
+  command
+      ->add_flag("!--separate", o->bundle.share,
+                 "A binary for each graph, which the emulator can load; weights are in both")
       ->group(kGraphGroup);
   command->add_flag("--trace", graph.trace, "Every site is an output, to look inside")
       ->group(kGraphGroup);

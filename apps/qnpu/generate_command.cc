@@ -128,9 +128,7 @@ void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
       .add_option("--top-p", sampling.top_p, "Draw from the likeliest that hold this probability")
       ->group(kGroup)
       ->capture_default_str();
-  command.add_option("--seed", sampling.seed, "Of the draws")
-      ->group(kGroup)
-      ->capture_default_str();
+  command.add_option("--seed", sampling.seed, "Of the draws")->group(kGroup)->capture_default_str();
 }
 
 }  // namespace

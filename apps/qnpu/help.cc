@@ -50,8 +50,8 @@ std::string program_help(const CLI::App& app) {
   for (const CommandEntry& command : command_table(app)) {
     const bool first = command.group != group;
     group = command.group;
-    text += fmt::format("{}{:<9} {:<10}  {}\n", first ? "\n" : "", first ? group : "",
-                        command.name, command.summary);
+    text += fmt::format("{}{:<9} {:<10}  {}\n", first ? "\n" : "", first ? group : "", command.name,
+                        command.summary);
   }
   return text + "\nqnpu COMMAND --help shows examples and options, qnpu man the manual.\n";
 }
@@ -68,8 +68,9 @@ std::string command_help(const CLI::App& app) {
       if (option.group == group) text += option_lines(option);
     }
   }
-  const bool required = std::any_of(command.options.begin(), command.options.end(),
-                                    [](const OptionEntry& o) { return o.required && !o.positional; });
+  const bool required =
+      std::any_of(command.options.begin(), command.options.end(),
+                  [](const OptionEntry& o) { return o.required && !o.positional; });
   return text + (required ? "\n* needed\n" : "");
 }
 

@@ -6,7 +6,7 @@
 
 namespace qnpu {
 
-std::string program_help(const CLI::App& app);      // one screen of 80 columns
+std::string program_help(const CLI::App& app);  // one screen of 80 columns
 std::string command_help(const CLI::App& command);
 
 // Has CLI11 print these.

@@ -153,8 +153,8 @@ void run(const Options& options) {
 }  // namespace
 
 void add_inspect_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand(
-      "inspect", "Widths, ranges and noise of every site, or a recipe's plan");
+  CLI::App* command =
+      app.add_subcommand("inspect", "Widths, ranges and noise of every site, or a recipe's plan");
   command->group(kJudge)->footer(
       "qnpu inspect my-model --sites 'layers.0.*'\n"
       "qnpu inspect --model my-checkpoint --recipe default --target SM8750");

@@ -23,8 +23,8 @@ struct QuantizeArguments {
   std::vector<std::filesystem::path> calibration;  // none: sampled from the model
   std::filesystem::path out;
   std::filesystem::path work;  // state of a run that learns
-  int samples = 0;  // 0: the recipe's
-  int length = 0;   // tokens; 0: the recipe's
+  int samples = 0;             // 0: the recipe's
+  int length = 0;              // tokens; 0: the recipe's
   uint64_t seed = 0;
   int threads = 0;
   int processes = 1;           // that share the threads

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <iostream>
+#include <sstream>
 #include <new>
 #include <string>
 #include <vector>
@@ -90,14 +90,15 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
-    app.exit(help);
+    std::ostringstream text;
+    app.exit(help, text, text);
+    fmt::print("{}", text.str());
   } catch (const CLI::ParseError& error) {
     const bool named = argc > 1 && argv[1][0] != '-';
     if (named) check_option_names(app, argc, argv);
     const std::string command = named ? fmt::format(" {}", argv[1]) : "";
     fail("{}; `qnpu{} --help` lists what there is", error.what(), command);
   }
-  std::cout.flush();  // CLI11's, by way of stdout
   check_output();
   return 0;
 }

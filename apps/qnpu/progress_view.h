@@ -74,7 +74,7 @@ class ProgressView {
 // Eight heights for the values' range, at most `width` of them, each the mean of as many values.
 std::string sparkline(const std::map<int64_t, double>& values, int width);
 
-std::string format_bytes(int64_t bytes);      // "1.4 GB", "312 kB", "17 bytes"
-std::string format_seconds(double seconds);   // "3.1 s", "25 s", "17 min", "2.5 h"
+std::string format_bytes(int64_t bytes);     // "1.4 GB", "312 kB", "17 bytes"
+std::string format_seconds(double seconds);  // "3.1 s", "25 s", "17 min", "2.5 h"
 
 }  // namespace qnpu

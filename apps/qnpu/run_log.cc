@@ -149,7 +149,8 @@ fs::path find_run_log(const fs::path& run_or_artifact) {
     if (fs::exists(log, ignored) && !fs::is_directory(log, ignored)) return log;
   }
   fail(
-      "there is no run in {}: neither {} nor {} is there; name the folder that was given with --run, "
+      "there is no run in {}: neither {} nor {} is there; name the folder that was given with "
+      "--run, "
       "or the artifact that `qnpu quantize` makes",
       run_or_artifact.string(), (run_or_artifact / "log.jsonl").string(),
       (run_folder_of(run_or_artifact) / "log.jsonl").string());

@@ -1,6 +1,6 @@
-// The log of a run: RUN/log.jsonl, one JSON object a line, which `qnpu watch` and other programs read
-// while it grows (docs/commands.md has its keys). A process writes one log at most; before one is
-// open, and after it is closed, everything here does nothing.
+// The log of a run: RUN/log.jsonl, one JSON object a line, which `qnpu watch` and other programs
+// read while it grows (docs/commands.md has its keys). A process writes one log at most; before one
+// is open, and after it is closed, everything here does nothing.
 #pragma once
 
 #include <sys/types.h>

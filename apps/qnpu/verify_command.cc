@@ -201,8 +201,8 @@ void run(Options o) {
 
 void add_verify_command(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
-      "verify", "Hold the integer runtime against the NPU's emulator");
+  CLI::App* command =
+      app.add_subcommand("verify", "Hold the integer runtime against the NPU's emulator");
   command->group(kNpu)->footer(
       "qnpu verify my-model --text my-text.txt\n"
       "qnpu verify my-model --text my-text.txt --on genie");

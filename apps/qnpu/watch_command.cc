@@ -83,7 +83,8 @@ class Watch {
     }
     if (!ended() || start_.is_null()) fail_abandoned();
     const int code = end_.at("code").get<int>();
-    if (code != 0) fail("the run ended with code {}: {}", code, end_.at("error").get<std::string>());
+    if (code != 0)
+      fail("the run ended with code {}: {}", code, end_.at("error").get<std::string>());
     if (json_) return;
     const double seconds = end_.at("time").get<double>() - start_.value("time", 0.0);
     fmt::print("finished after {}\n", format_seconds(seconds));
@@ -106,7 +107,9 @@ class Watch {
       view_.say(event.at("text").get<std::string>() + "\n");
     } else if (kind == "end") {
       view_.end(time);
-      end_ = {{"time", time}, {"code", event.at("code").get<int>()}, {"error", event.value("error", "")}};
+      end_ = {{"time", time},
+              {"code", event.at("code").get<int>()},
+              {"error", event.value("error", "")}};
     }
     last_ = time;
   }
