@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <sstream>
 #include <new>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -116,6 +116,10 @@ int report_unexpected(const std::exception& error) {
   const std::string line = first_line(error.what());
   if (dynamic_cast<const std::bad_alloc*>(&error) || line.find("alloc") != std::string::npos) {
     return report("not enough memory; close other programs or choose a smaller --length");
+  }
+  const std::string unwritten = "cannot write to file: ";  // fmt's, of what goes to stdout
+  if (line.starts_with(unwritten)) {
+    return report("cannot write to standard output: " + line.substr(unwritten.size()));
   }
   return report(fmt::format("unexpected: {}", line));
 }

@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <vector>
+
+#include "apps/qnpu/program.h"
 
 namespace qnpu {
 namespace {
@@ -60,8 +63,17 @@ ProgressView::ProgressView(ViewOptions options)
     : options_(options), terminal_(::isatty(::fileno(options.out)) != 0) {}
 
 ProgressView::~ProgressView() {
-  erase();
-  if (!step_.empty() && done_ == total_) end_step();
+  try {
+    erase();
+    if (!step_.empty() && done_ == total_) end_step();
+  } catch (const std::exception&) {  // whoever writes there next will be told
+  }
+}
+
+// Where it is what a command prints, it has to arrive.
+void ProgressView::flush() {
+  if (options_.out == stdout) return check_output();
+  std::fflush(options_.out);
 }
 
 void ProgressView::update(double time, const std::string& step, int64_t done, int64_t total,
@@ -99,7 +111,7 @@ void ProgressView::say(const std::string& text) {
   erase();
   if (!step_.empty() && done_ == total_) end_step();
   fmt::print(options_.out, "{}", text);
-  std::fflush(options_.out);
+  flush();
 }
 
 void ProgressView::end(double time) {
@@ -143,13 +155,14 @@ void ProgressView::draw() {
     if (!curve.empty()) fmt::print(options_.out, "\r\n{}\r\033[A", curve);
     drawn_ = true;
   }
-  std::fflush(options_.out);
+  flush();
 }
 
 void ProgressView::erase() {
-  if (drawn_) fmt::print(options_.out, "\r\033[J");
+  if (!drawn_) return;
+  fmt::print(options_.out, "\r\033[J");
   drawn_ = false;
-  std::fflush(options_.out);
+  flush();
 }
 
 void ProgressView::end_step() {
@@ -159,7 +172,7 @@ void ProgressView::end_step() {
   const std::string curve = course();
   if (!curve.empty()) line += "  " + curve;
   if (!options_.quiet) fmt::print(options_.out, "{}\n", line);
-  std::fflush(options_.out);
+  flush();
   step_.clear();
 }
 

@@ -54,6 +54,7 @@ class ProgressView {
   std::string course() const;
   void draw();
   void erase();
+  void flush();
   void end_step();
 
   ViewOptions options_;

@@ -57,7 +57,7 @@ TEST(ProgressView, PlainLinesAreFew) {
   const std::vector<std::string> lines = lines_of(file.get());
   EXPECT_EQ(lines.size(), 19 + 1 + 1 + 1);
   EXPECT_EQ(lines[0], "load 50 of 1000, 10/s, 95 s left");
-  EXPECT_EQ(lines[19], "load: 100 s");
+  EXPECT_EQ(lines[19], "load: 2 min");
   EXPECT_EQ(lines[20], "tune 2 of 1000, 30 s each, 8.4 h left, loss 0.25");
   EXPECT_EQ(lines[21], "tune: 62 s, loss 0.25");
 }
