@@ -27,6 +27,9 @@ constexpr const char* kEnvironment = R"(.SH ENVIRONMENT
 .B QNPU_ISA
 instruction set of the integer runtime, instead of the best that there is
 .TP
+.B QNPU_API_KEY
+key that clients of qnpu serve must send
+.TP
 .B QNPU_PYTHON
 Python that drives the NPU's compiler and emulator
 )";

@@ -5,6 +5,7 @@
 
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/interrupt.h"
+#include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "base/status.h"
 #include "io/files.h"
@@ -77,7 +78,7 @@ void add_engine_options(CLI::App& command, Options& options) {
   command.add_option("--queue", engine.max_queue, "Sequences that may wait for a slot")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command.add_option("--threads", engine.threads, "Default: all cores")->check(CLI::PositiveNumber);
+  add_threads_option(command, engine.threads);
 }
 
 void add_http_options(CLI::App& command, Options& options) {
@@ -108,9 +109,12 @@ void add_http_options(CLI::App& command, Options& options) {
 
 void add_serve_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("serve", "Answer requests over HTTP as OpenAI's API does");
+  command->group(kUse)->footer(
+      "qnpu serve my-model\nQNPU_API_KEY=secret qnpu serve my-model --host 0.0.0.0 --port 8080");
   const auto options = std::make_shared<Options>();
   command->add_option("artifact", options->artifact, "Folder that `qnpu quantize` wrote")
-      ->required();
+      ->required()
+      ->type_name(kFolder);
   add_engine_options(*command, *options);
   add_http_options(*command, *options);
   command->callback([options] { run(*options); });
