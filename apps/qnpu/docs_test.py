@@ -1,4 +1,4 @@
-"""Runs the `sh` blocks of README.md and docs/*.md as they stand, each document's in order in a folder of
+"""Runs the `sh` blocks of README.md and docs/ as they stand, each document's in order in a folder of
 its own. What the blocks name is a tiny model there: my-checkpoint, my-model, my-text.txt, other-text.txt,
 my-questions.jsonl. A comment in the line before a block says what is different about it:
 

@@ -254,7 +254,7 @@ class Documented(unittest.TestCase):
 
     def test_no_text_names_an_option_that_no_command_has(self):
         known = {o for c in COMMANDS for o in options(c)} | {"--version"}
-        for document in [SOURCE / "README.md", *(SOURCE / "docs").glob("*.md")]:
+        for document in [SOURCE / "README.md", *(SOURCE / "docs").rglob("*.md")]:
             for line in document.read_text().splitlines():
                 for command, rest in re.findall(r"`qnpu ([a-z][a-z-]*)([^`]*)`", line):
                     self.assertIn(command, COMMANDS, line)
