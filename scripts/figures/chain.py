@@ -82,8 +82,8 @@ class Bench:
             values = self.run("eval", model, "--text", self.text, "--windows", self.windows, "--dtype",
                               "bf16")  # of a checkpoint; an artifact has its own
             path.write_text(json.dumps(values))
-        values = json.loads(path.read_text())
-        return values
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
 
     def everything(self) -> list[dict[str, Any]]:
         """`label` and `perplexity` of the float model and of each step."""

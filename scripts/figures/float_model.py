@@ -53,7 +53,8 @@ class FloatModel:
         self.weights = load_weights(folder)
 
     def linear(self, x: Array, name: str) -> Array:
-        return x @ self.weights[name + ".weight"].T
+        product: Array = x @ self.weights[name + ".weight"].T
+        return product
 
     def attention(self, x: Array, layer: str) -> Array:
         heads, shared = self.config["num_attention_heads"], self.config["num_key_value_heads"]
