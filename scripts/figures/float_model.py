@@ -35,7 +35,8 @@ def load_weights(folder: Path) -> dict[str, Array]:
 
 
 def rms_norm(x: Array, gamma: Array, epsilon: float) -> Array:
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + epsilon) * gamma
+    normed: Array = x / np.sqrt((x * x).mean(-1, keepdims=True) + epsilon) * gamma
+    return normed
 
 
 def rope(x: Array, theta: float) -> Array:
