@@ -296,16 +296,25 @@ class Tasks(Case):
 
     def test_accuracies_are_those_of_perplexities(self):
         right = right_normalised = 0
+        wanted = []
         for item in self.ITEMS:
             query = item["query"].rstrip()
             before = self.negative_log_likelihood(self.artifact, query)
             sums = [before - self.negative_log_likelihood(self.artifact, f"{item['query']} {x}")
                     for x in item["choices"]]
+            wanted.append(sums)
             per_byte = [s / len(x.encode()) for s, x in zip(sums, item["choices"])]
             right += sums.index(max(sums)) == item["gold"]
             right_normalised += per_byte.index(max(per_byte)) == item["gold"]
         self.assertNotEqual(right, right_normalised)  # items that tell the two apart
-        values = self.json("eval", self.artifact, "--tasks", self.task("quiz.jsonl", self.ITEMS))
+        path = self.folder / "items.jsonl"
+        values = self.json("eval", self.artifact, "--tasks", self.task("quiz.jsonl", self.ITEMS),
+                           "--items", path)
+        for line, (text, sums) in enumerate(zip(path.read_text().splitlines(), wanted, strict=True)):
+            said = json.loads(text)
+            self.assertEqual((said["task"], said["line"]), ("quiz", line + 1))
+            for got, sum_of_tokens in zip(said["log_likelihoods"], sums, strict=True):
+                self.assertAlmostEqual(got, sum_of_tokens, places=3)
         quiz = values["tasks"]["quiz"]
         self.assertEqual(quiz["items"], 3)
         self.assertAlmostEqual(quiz["acc"], right / 3)
