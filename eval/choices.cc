@@ -31,13 +31,14 @@ double Accuracy::standard_error() const {
   return std::sqrt(p * (1.0 - p) / static_cast<double>(items - 1));
 }
 
-void ChoiceAccuracy::add(std::span<const double> log_likelihoods, std::span<const int64_t> bytes,
-                         int gold) {
-  QNPU_ASSERT(log_likelihoods.size() == bytes.size());
-  std::vector<double> per_byte(log_likelihoods.begin(), log_likelihoods.end());
-  for (size_t i = 0; i < per_byte.size(); ++i) per_byte[i] /= static_cast<double>(bytes[i]);
+void ChoiceAccuracy::add(std::span<const double> log_likelihoods,
+                         std::span<const int64_t> characters, int gold) {
+  QNPU_ASSERT(log_likelihoods.size() == characters.size());
+  std::vector<double> per_character(log_likelihoods.begin(), log_likelihoods.end());
+  for (size_t i = 0; i < per_character.size(); ++i)
+    per_character[i] /= static_cast<double>(characters[i]);
   plain.right += likeliest(log_likelihoods) == gold;
-  normalised.right += likeliest(per_byte) == gold;
+  normalised.right += likeliest(per_character) == gold;
   ++plain.items;
   ++normalised.items;
 }

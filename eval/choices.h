@@ -22,14 +22,14 @@ struct Accuracy {
   double standard_error() const;  // sqrt(p (1 - p) / (items - 1)); NaN for one item
 };
 
-// `plain` chooses by log-likelihood; `normalised` by log-likelihood per byte of the answer, so that
-// long answers are not unlikely for their length alone.
+// `plain` chooses by log-likelihood; `normalised` by log-likelihood per character of the answer, so
+// that long answers are not unlikely for their length alone.
 struct ChoiceAccuracy {
   Accuracy plain;
   Accuracy normalised;
 
-  // One item: log-likelihoods and bytes (above 0) of its choices, and the right one's index.
-  void add(std::span<const double> log_likelihoods, std::span<const int64_t> bytes, int gold);
+  // One item: log-likelihoods and characters (above 0) of its choices, and the right one's index.
+  void add(std::span<const double> log_likelihoods, std::span<const int64_t> characters, int gold);
 };
 
 }  // namespace qnpu

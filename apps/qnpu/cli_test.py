@@ -303,9 +303,9 @@ class Tasks(Case):
             sums = [before - self.negative_log_likelihood(self.artifact, f"{item['query']} {x}")
                     for x in item["choices"]]
             wanted.append(sums)
-            per_byte = [s / len(x.encode()) for s, x in zip(sums, item["choices"])]
+            per_character = [s / len(x) for s, x in zip(sums, item["choices"])]
             right += sums.index(max(sums)) == item["gold"]
-            right_normalised += per_byte.index(max(per_byte)) == item["gold"]
+            right_normalised += per_character.index(max(per_character)) == item["gold"]
         self.assertNotEqual(right, right_normalised)  # items that tell the two apart
         path = self.folder / "items.jsonl"
         values = self.json("eval", self.artifact, "--tasks", self.task("quiz.jsonl", self.ITEMS),

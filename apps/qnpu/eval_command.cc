@@ -157,7 +157,7 @@ class ItemFile {
     const nlohmann::json json = {{"task", task.name},
                                  {"line", item.line},
                                  {"log_likelihoods", log_likelihoods},
-                                 {"bytes", item.bytes},
+                                 {"characters", item.characters},
                                  {"gold", item.gold}};
     const std::string text = json.dump() + "\n";
     file_->write(std::as_bytes(std::span(text)));

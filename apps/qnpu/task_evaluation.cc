@@ -79,7 +79,7 @@ ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progr
       if (std::isfinite(sum)) continue;
       fail("the logits of {} are not finite numbers; its weights are damaged", source.name);
     }
-    accuracy.add(sums, item.bytes, item.gold);
+    accuracy.add(sums, item.characters, item.gold);
     if (on_item) on_item(item, sums);
   }
   progress.update(task.name + ", items", total, total);

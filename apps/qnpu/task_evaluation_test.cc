@@ -29,7 +29,7 @@ TaskItem random_item(int context, int shared, const std::vector<int>& lengths, i
     tokens.push_back(static_cast<int32_t>(item.sequences.size()));
     while (tokens.size() < length) tokens.push_back(token(generator));
     item.sequences.push_back(tokens);
-    item.bytes.push_back(length);
+    item.characters.push_back(length);
   }
   return item;
 }
@@ -88,7 +88,7 @@ TEST_P(TaskEvaluationTest, AccuracyCountsTheLikeliestChoices) {
     TaskItem& item = task.items[i];
     const auto truth = log_likelihoods_from_scratch(item, source_);
     item.gold = i % 3 == 2 ? 0 : likeliest(truth);
-    expected.add(truth, item.bytes, item.gold);
+    expected.add(truth, item.characters, item.gold);
   }
   const ChoiceAccuracy accuracy = evaluate_task(task, source_, progress_);
   EXPECT_GT(expected.plain.right, 3);

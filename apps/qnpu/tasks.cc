@@ -63,6 +63,11 @@ std::string without_trailing_space(const std::string& query) {
   return query.substr(0, query.find_last_not_of(kWhitespace) + 1);
 }
 
+// Of valid UTF-8: bytes that continue none.
+int64_t count_characters(std::string_view text) {
+  return std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; });
+}
+
 TaskItem read_item(const Tokenizer& tokenizer, std::string_view line, const std::string& where) {
   const json parsed = parse_line(line, where);
   const std::string query = query_of(parsed, where);
@@ -77,7 +82,7 @@ TaskItem read_item(const Tokenizer& tokenizer, std::string_view line, const std:
       fail("{}: choice {} adds no token to the query", where, item.sequences.size());
     }
     item.sequences.emplace_back(tokens.begin(), tokens.end());
-    item.bytes.push_back(static_cast<int64_t>(choice.size()));
+    item.characters.push_back(count_characters(choice));
   }
   return item;
 }

@@ -16,7 +16,7 @@ struct TaskItem {
   int line = 0;                                 // of the file, from 1
   std::vector<std::vector<int32_t>> sequences;  // by choice
   int context = 0;                              // tokens of the query alone, at least 1
-  std::vector<int64_t> bytes;                   // by choice: its length, without the space
+  std::vector<int64_t> characters;              // by choice: its length, without the space
   int gold = 0;                                 // the right choice
 };
 

@@ -46,7 +46,7 @@ TEST_F(TasksTest, SequencesAreTheTextsTokens) {
   EXPECT_EQ(item.context, tokens("The river").size());
   EXPECT_THAT(item.sequences,
               testing::ElementsAre(tokens("The river runs"), tokens("The river caf\u00e9")));
-  EXPECT_THAT(item.bytes, testing::ElementsAre(4, 5));
+  EXPECT_THAT(item.characters, testing::ElementsAre(4, 4));
   EXPECT_EQ(task.items[1].line, 3);
   EXPECT_EQ(task.items[1].sequences.size(), 3);
   const size_t longest = std::max(item.sequences[0].size(), item.sequences[1].size());
