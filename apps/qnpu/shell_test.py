@@ -98,6 +98,15 @@ class Installed(Case):
             "fish/vendor_completions.d/qnpu.fish"})
         self.assert_error(run("man", "--install", "/proc/none"), "/proc/none")
 
+    @unittest.skipUnless(shutil.which("zsh"), "no zsh")
+    def test_zsh_loads_it_by_itself(self):
+        share = self.folder / "zsh-share"
+        self.assertEqual(run("man", "--install", share).returncode, 0)
+        script = self.write("autoload", f"fpath=({share}/zsh/site-functions $fpath); compinit -u -D\n")
+        with Zsh(script, self.folder) as zsh:
+            self.assertEqual(set(zsh.complete("qnpu ")), set(COMMANDS))
+            self.assertEqual(zsh.complete("qnpu quantize --dev"), ["--device"])
+
 
 class Completion(Case):
     """The same questions to three shells."""
@@ -302,9 +311,13 @@ class Errors(Case):
 
     def test_signals(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            process = subprocess.Popen([PROGRAM, "bench", ARTIFACT, "--repeat", "100000"],
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            time.sleep(0.5)
+            folder = self.folder / f"signal-{number}"
+            process = subprocess.Popen(
+                [PROGRAM, "bench", ARTIFACT, "--repeat", "100000", "--run", folder],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            deadline = time.monotonic() + 60
+            while not (folder / "log.jsonl").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
             self.assertEqual((process.returncode, out), (128 + number, ""))
