@@ -94,12 +94,16 @@ std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int
   return windows;
 }
 
+torch::Tensor ordinary_tokens(const torch::Tensor& value) {
+  const torch::Tensor largest = value.abs().amax(-1);
+  if (value.size(1) < kFewTokens) return torch::ones_like(largest, torch::kBool);
+  return largest <= kSinkRatio * largest.median();
+}
+
 torch::Tensor without_sinks(const torch::Tensor& value) {
-  if (value.dim() != 3 || value.size(1) < kFewTokens) return value;
-  const torch::Tensor largest = value.abs().amax(-1).flatten();  // [B T]
-  const torch::Tensor ordinary = largest <= kSinkRatio * largest.median();
-  if (ordinary.all().item<bool>()) return value;
-  return value.flatten(0, 1).index({ordinary});
+  if (value.dim() != 3) return value;
+  const torch::Tensor ordinary = ordinary_tokens(value);
+  return ordinary.all().item<bool>() ? value : value.index({ordinary});
 }
 
 std::vector<bool> observed_sites(const Graph& graph) {

@@ -33,6 +33,9 @@ using WindowProgress = std::function<void(int done, int total)>;
 void read_windows(Simulator& simulator, const std::vector<Window>& windows, const SiteHook& hook,
                   bool with_logits, const WindowProgress& progress);
 
+// [B, T, cols] -> [B, T], true for all but attention sinks.
+torch::Tensor ordinary_tokens(const torch::Tensor& value);
+
 // [B, T, cols] -> the rows [tokens, cols] of all but attention sinks, tokens whose largest
 // magnitude is above 100 times the median of all tokens; `value` itself if there is none, or few
 // tokens.

@@ -84,19 +84,6 @@ torch::Tensor cut(const torch::Tensor& x, const torch::Tensor& step) {
   return torch::floor(x / s + 1.0 / 512) * s;
 }
 
-// The artifact's own integers; a hook that rounds them again changes nothing.
-void set_prefix(Simulator& simulator, const Artifact& artifact) {
-  const Graph& graph = artifact.graph;
-  std::map<std::string, torch::Tensor> rows;
-  for (const Node& node : graph.nodes) {
-    if (node.op != Op::kAppend || graph.prefix_tokens.empty()) continue;
-    const Site& cache = graph.site(node.out);
-    const TensorView& view = artifact.tensors.at(cache.name + ".prefix");
-    rows[cache.name] = integers(view, graph.prefix_length(), cache.cols) * cache.qparams.scale[0];
-  }
-  simulator.set_prefix(rows);
-}
-
 }  // namespace
 
 void fake_quantize(const float* x, int64_t count, const QParams& qparams, float* y) {
@@ -144,16 +131,31 @@ SiteHook fake_quant_hook(const Artifact& artifact) {
   };
 }
 
-void set_artifact_weights(Simulator& simulator, const Artifact& artifact) {
-  for (const Node& node : artifact.graph.nodes) {
-    if (node.weight < 0) continue;
-    if (node.op == Op::kLinear) {
-      set_linear(simulator, artifact, node);
-    } else {
-      set_table(simulator, artifact, artifact.graph.site(node.weight));
-    }
+void set_node_weights(Simulator& simulator, const Artifact& artifact, const Node& node) {
+  if (node.weight < 0) return;
+  if (node.op == Op::kLinear) {
+    set_linear(simulator, artifact, node);
+  } else {
+    set_table(simulator, artifact, artifact.graph.site(node.weight));
   }
-  set_prefix(simulator, artifact);
+}
+
+// The artifact's own integers; a hook that rounds them again changes nothing.
+void set_artifact_prefix(Simulator& simulator, const Artifact& artifact) {
+  const Graph& graph = artifact.graph;
+  std::map<std::string, torch::Tensor> rows;
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kAppend || graph.prefix_tokens.empty()) continue;
+    const Site& cache = graph.site(node.out);
+    const TensorView& view = artifact.tensors.at(cache.name + ".prefix");
+    rows[cache.name] = integers(view, graph.prefix_length(), cache.cols) * cache.qparams.scale[0];
+  }
+  simulator.set_prefix(rows);
+}
+
+void set_artifact_weights(Simulator& simulator, const Artifact& artifact) {
+  for (const Node& node : artifact.graph.nodes) set_node_weights(simulator, artifact, node);
+  set_artifact_prefix(simulator, artifact);
 }
 
 }  // namespace qnpu

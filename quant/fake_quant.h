@@ -24,4 +24,8 @@ SiteHook fake_quant_hook(const Artifact& artifact);
 // is reset).
 void set_artifact_weights(Simulator& simulator, const Artifact& artifact);
 
+// The same in parts: the weights and tables of one node, and the prefix (which resets).
+void set_node_weights(Simulator& simulator, const Artifact& artifact, const Node& node);
+void set_artifact_prefix(Simulator& simulator, const Artifact& artifact);
+
 }  // namespace qnpu

@@ -174,6 +174,53 @@ double SiteStatistics::mean_squared_error(double scale, int zero_point, IntegerR
   return std::max(0.0, total * scale * scale / static_cast<double>(histogram_count_));
 }
 
+double SiteStatistics::mean_relative_error(double scale, int zero_point, IntegerRange range) const {
+  constexpr int kPoints = 16;  // of a bin, which is 1.6 % wide
+  double total = 0.0;
+  for (int i = 0; i < 2 * kBins; ++i) {
+    if (histogram_.empty() || histogram_[i] == 0) continue;
+    const double sign = i < kBins ? 1.0 : -1.0;
+    const double low = bin_low(i % kBins);
+    const double width = bin_high(i % kBins) - low;
+    double sum = 0.0;
+    for (int k = 0; k < kPoints; ++k) {
+      const double x = sign * (low + width * (k + 0.5) / kPoints);
+      const double q = std::floor(x / scale + 0.5);
+      const double limit_low = double{1.0} * range.qmin - zero_point;
+      const double limit_high = double{1.0} * range.qmax - zero_point;
+      sum += std::abs(std::clamp(q, limit_low, limit_high) * scale - x) / (std::abs(x) + 1e-8);
+    }
+    total += static_cast<double>(histogram_[i]) * sum / kPoints;
+  }
+  return histogram_count_ == 0 ? 0.0 : total / static_cast<double>(histogram_count_);
+}
+
+double SiteStatistics::count_below(double x) const {
+  double below = 0.0;
+  for (int i = 0; i < 2 * kBins; ++i) {
+    if (histogram_[i] == 0) continue;
+    const int bin = i % kBins;
+    const double low = std::max(min(), i < kBins ? bin_low(bin) : -bin_high(bin));
+    const double high = std::min(max(), i < kBins ? bin_high(bin) : -bin_low(bin));
+    const double share = high > low ? std::clamp((x - low) / (high - low), 0.0, 1.0) : x > low;
+    below += share * static_cast<double>(histogram_[i]);
+  }
+  return below;
+}
+
+std::vector<int64_t> SiteStatistics::uniform_bins(int count) const {
+  std::vector<int64_t> bins(static_cast<size_t>(count), 0);
+  if (empty() || !finite()) return bins;
+  int64_t before = 0;
+  for (int i = 0; i < count; ++i) {
+    const double edge = min() + (max() - min()) * (i + 1) / count;
+    const int64_t below = i + 1 == count ? histogram_count_ : std::llround(count_below(edge));
+    bins[static_cast<size_t>(i)] = below - before;
+    before = below;
+  }
+  return bins;
+}
+
 double power_ratio_db(double mean_square, double mean_squared_error) {
   if (!(mean_square > 0.0)) return 0.0;
   if (!(mean_squared_error > 0.0)) return 200.0;

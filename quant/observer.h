@@ -48,11 +48,21 @@ class SiteStatistics {
   // the values taken as uniformly spread within each bin (then the integral is a closed form).
   double mean_squared_error(double scale, int zero_point, IntegerRange range) const;
 
+  // Mean of |y - x| / (|x| + 1e-8) over the histogram, y the value rounded as above: in effect the
+  // share of values that round to zero.
+  double mean_relative_error(double scale, int zero_point, IntegerRange range) const;
+
+  // The histogram over `count` bins of one width from min() to max(): what falls into each, the
+  // values of a logarithmic bin taken as uniformly spread. Sums to the histogram's count.
+  std::vector<int64_t> uniform_bins(int count) const;
+
   // Bounds of a bin's magnitudes; bin 0 starts at 0.
   static double bin_low(int bin);
   static double bin_high(int bin) { return bin_low(bin + 1); }
 
  private:
+  double count_below(double x) const;  // of the histogram
+
   int64_t count_ = 0;
   float min_ = std::numeric_limits<float>::infinity();
   float max_ = -std::numeric_limits<float>::infinity();

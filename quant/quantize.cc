@@ -92,6 +92,13 @@ FloatModel load(Run& run) {
   return model;
 }
 
+// The first worker's windows serve.
+void watch_unrotated(Run& run, const FloatModel& model, const Graph& graph) {
+  if (!run.o.workers.first()) return;
+  run.unrotated = UnrotatedInputs(
+      graph, make_rotations(model.config, run.recipe.r1, run.recipe.r2, run.o.seed));
+}
+
 std::vector<SiteStatistics> observe(Run& run, const FloatModel& model, const Graph& graph,
                                     const SiteHook& rounding) {
   const Stopwatch watch(run.result.seconds["calibrate"]);
@@ -200,16 +207,37 @@ WeightReports freeze_into(Run& run, const fs::path& folder, const FloatModel& mo
   return freeze(model, graph, folder, manifest, options);
 }
 
-void write_report(const Run& run, const fs::path& folder, const Graph& graph,
+// In the final basis, by the first worker. Learned rotations make the basis as they are found.
+void keep_float_run(Run& run, const FloatModel& model, const Graph& graph) {
+  if (!run.o.workers.first()) return;
+  const Stopwatch watch(run.result.seconds["compare"]);
+  run.float_run = run_float(model, graph, few(run.texts.calibration, 1, kFidelityTokens).front());
+}
+
+nlohmann::json compare_with_float(Run& run, const fs::path& folder) {
+  const Stopwatch watch(run.result.seconds["compare"]);
+  run.report("compare", 0, 1);
+  return to_json(measure_fidelity(run.float_run, *load_artifact(folder)));
+}
+
+std::string name_of(const fs::path& folder) {
+  const fs::path path = fs::absolute(folder).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+void write_report(Run& run, const fs::path& folder, const Graph& graph,
                   const std::vector<SiteStatistics>& stats, const WeightReports& weights) {
   const char* source = run.o.calibration.empty() ? "sampled" : run.recipe.sample ? "both" : "file";
   nlohmann::json report = to_json(run.findings, run.recipe);
   report.update(
       {{"seed", run.o.seed},
+       {"model", name_of(run.o.model)},
        {"calibration",
         {{"source", source}, {"windows", run.texts.calibration.size()}, {"length", run.o.length}}},
        {"sites", site_report(graph, stats)},
-       {"weights", weight_report(weights)}});
+       {"weights", weight_report(weights)},
+       {"histograms", histogram_report(graph, stats, run.unrotated.statistics())},
+       {"fidelity", compare_with_float(run, folder)}});
   write_json(folder / "report.json", report);
 }
 
@@ -235,11 +263,14 @@ void make_artifact(Run& run, const fs::path& folder) {
   take_outliers_away(run, model, graph, tokenizer);
   FloatModel unrotated = run.learns_rotations() ? model : FloatModel{};
   turn(run, model, graph);
-  std::vector<SiteStatistics> stats = observe(run, model, graph, {});
+  watch_unrotated(run, model, graph);
+  std::vector<SiteStatistics> stats = observe(run, model, graph, run.unrotated.hook());
   assign_ranges(graph, stats);
+  if (!run.learns_rotations()) keep_float_run(run, model, graph);
   if (run.recipe.learn) {
     if (run.learns_rotations()) model = std::move(unrotated);
     learn_section(run, "learn", *run.recipe.learn, model, teacher, graph);
+    if (run.learns_rotations()) keep_float_run(run, model, graph);
     stats = assign_other_ranges(run, model, graph);
   }
   if (run.recipe.gptq) round_linears(run, model, graph);

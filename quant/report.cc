@@ -1,8 +1,26 @@
 #include "quant/report.h"
 
+#include <cmath>
+#include <set>
+
 #include "quant/ranges.h"
 
 namespace qnpu {
+namespace {
+
+constexpr int kHistogramBins = 64;
+
+nlohmann::json histogram(const SiteStatistics& seen) {
+  return {{"low", seen.min()}, {"high", seen.max()}, {"counts", seen.uniform_bins(kHistogramBins)}};
+}
+
+// Of the same range; a tied scale is 256 times finer at 16 bits, 16 times coarser at 4.
+double error_at_8_bits(const SiteStatistics& seen, const QParams& qparams) {
+  const double scale = std::ldexp(qparams.scale[0], bitwidth(qparams.dtype) - 8);
+  return seen.mean_relative_error(scale, 0, integer_range(DType::kS8));
+}
+
+}  // namespace
 
 nlohmann::json to_json(const Findings& findings, const Recipe& recipe) {
   nlohmann::json report = {{"recipe", recipe.name}};
@@ -47,6 +65,26 @@ nlohmann::json site_report(const Graph& graph, const std::vector<SiteStatistics>
     sites.push_back(std::move(entry));
   }
   return sites;
+}
+
+nlohmann::json histogram_report(const Graph& graph, const std::vector<SiteStatistics>& stats,
+                                const std::map<int, SiteStatistics>& unrotated) {
+  const std::vector<SiteStatistics> merged = merge_tied(graph, stats);
+  nlohmann::json list = nlohmann::json::array();
+  std::set<int> done;
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kLinear || !done.insert(node.in[0]).second) continue;
+    const Site& site = graph.site(node.in[0]);
+    const SiteStatistics& seen = merged[static_cast<size_t>(tie_root(graph, node.in[0]).site)];
+    if (seen.empty() || site.qparams.scale.empty()) continue;
+    nlohmann::json entry = histogram(seen);
+    entry["name"] = site.name;
+    entry["relative_error"] = error_at_8_bits(seen, site.qparams);
+    const auto before = unrotated.find(node.in[0]);
+    if (before != unrotated.end()) entry["before"] = histogram(before->second);
+    list.push_back(std::move(entry));
+  }
+  return list;
 }
 
 nlohmann::json weight_report(const WeightReports& weights) {

@@ -6,8 +6,10 @@
 #include <string>
 
 #include "quant/calibration_text.h"
+#include "quant/fidelity.h"
 #include "quant/quantize.h"
 #include "quant/report.h"
+#include "quant/unrotated.h"
 #include "quant/work_folder.h"
 
 namespace qnpu {
@@ -48,6 +50,8 @@ struct Run {
   TextWindows texts;
   WorkFolder work;
   Findings findings;
+  UnrotatedInputs unrotated;
+  FloatRun float_run;  // what the artifact is compared with
   QuantizeResult result;
 };
 

@@ -53,7 +53,7 @@ void save_rounding(const std::filesystem::path& path, const std::string& fingerp
     entries.push_back({model.weights.at(site.name), torch::tensor(site.qparams.scale),
                        torch::tensor({report.gptq_error, report.error}, torch::kFloat64)});
   }
-  save_state(path, fingerprint, {0, {}, named(graph, entries)});
+  save_state(path, fingerprint, {0, {}, {}, named(graph, entries)});
 }
 
 bool load_rounding(const std::filesystem::path& path, const std::string& fingerprint,
@@ -65,7 +65,7 @@ bool load_rounding(const std::filesystem::path& path, const std::string& fingerp
     entries.push_back({torch::empty({site.rows, site.cols}), torch::empty({site.rows}),
                        torch::empty({2}, torch::kFloat64)});
   }
-  LearnState state{0, {}, named(graph, entries)};
+  LearnState state{0, {}, {}, named(graph, entries)};
   if (!load_state(path, fingerprint, state)) return false;
   for (size_t i = 0; i < sites.size(); ++i) {
     Site& site = graph.sites[static_cast<size_t>(sites[i])];

@@ -15,6 +15,7 @@ void add_export_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_man_command(CLI::App& app);
+void add_report_command(CLI::App& app);
 void add_serve_command(CLI::App& app);
 void add_verify_command(CLI::App& app);
 void add_watch_command(CLI::App& app);

@@ -4,15 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/inspected.h"
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/placement.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/progress_view.h"
 #include "apps/qnpu/site_table.h"
 #include "base/status.h"
-#include "io/files.h"
-#include "io/tokenizer.h"
-#include "io/unicode.h"
 #include "model/artifact.h"
 
 namespace qnpu {
@@ -27,61 +25,6 @@ struct Options : PlanOptions {
   int context = 1024;
   bool json = false;
 };
-
-// What an artifact or a plan has in common.
-struct Inspected {
-  Graph graph;
-  Recipe recipe;
-  json report;      // null for a plan
-  json properties;  // printed before the table
-};
-
-// [{"id", "text"}]; tokens that are no whole character show as U+FFFD.
-json prefix_tokens(const fs::path& folder, const Graph& graph) {
-  const Tokenizer tokenizer = Tokenizer::load(folder);
-  json tokens = json::array();
-  for (const int id : graph.prefix_tokens) {
-    tokens.push_back({{"id", id}, {"text", replace_invalid_utf8(tokenizer.decode({id}))}});
-  }
-  return tokens;
-}
-
-Inspected inspect_artifact(const fs::path& folder) {
-  const auto artifact = load_artifact(folder);
-  Inspected result;
-  result.graph = artifact->graph;
-  fill_weight_scales(artifact->tensors, result.graph);
-  if (artifact->manifest.contains("recipe")) {
-    result.recipe = recipe_from_json(artifact->manifest.at("recipe"), folder / "graph.json");
-  }
-  if (fs::exists(folder / "report.json")) result.report = read_json(folder / "report.json");
-  result.properties = {{"artifact", folder.string()},
-                       {"version", artifact->manifest.at("version")},
-                       {"positions", artifact->positions},
-                       {"size_bytes", folder_bytes(folder)}};
-  if (result.graph.prefix_length() > 0) {
-    result.properties["prefix"] = prefix_tokens(folder, result.graph);
-  }
-  return result;
-}
-
-Inspected inspect_plan(const fs::path& model, const std::string& recipe) {
-  Inspected result;
-  result.recipe = load_recipe(find_recipe(recipe));
-  result.graph = build_graph(load_config(model / "config.json"), result.recipe);
-  result.properties = {{"model", model.string()}};
-  return result;
-}
-
-// Activations, KV cache and weights by width: how many sites of each.
-json count_by_role(const Graph& graph) {
-  json counts = json::object();
-  for (const Site& site : graph.sites) {
-    json& count = counts[role_name(site.role)][dtype_name(site.qparams.dtype)];
-    count = count.is_null() ? 1 : count.get<int>() + 1;
-  }
-  return counts;
-}
 
 // The MLPs' width, or where layers differ the least and the greatest.
 std::string mlp_text(const ModelConfig& c) {
@@ -127,7 +70,7 @@ void print_text(const Inspected& inspected, const std::vector<SiteRow>& rows) {
 
 void run(const Options& options) {
   const Inspected inspected = options.artifact.empty() ? inspect_plan(options.model, options.recipe)
-                                                       : inspect_artifact(options.artifact);
+                                                       : inspect_artifact(*load_artifact(options.artifact));
   const std::vector<SiteRow> rows =
       site_rows(inspected.graph, inspected.recipe, inspected.report, options.sites);
   if (rows.empty()) fail("no site is called '{}'; * stands for any characters", options.sites);
@@ -139,12 +82,7 @@ void run(const Options& options) {
     print_placements(placed, inspected.graph.nodes.size());
     return require_placed(placed);
   }
-  json object = inspected.properties;
-  object["config"] = to_json(inspected.graph.config);
-  object["recipe"] = to_json(inspected.recipe);
-  object["site_counts"] = count_by_role(inspected.graph);
-  object["nodes"] = inspected.graph.nodes.size();
-  object["sites"] = to_json(rows);
+  json object = to_json(inspected, rows);
   if (!placed.empty()) object["placement"] = to_json(placed);
   print_json(object);
   require_placed(placed);

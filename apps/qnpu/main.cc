@@ -40,6 +40,7 @@ void add_commands(CLI::App& app) {
   add_quantize_command(app);
   add_watch_command(app);
   add_inspect_command(app);
+  add_report_command(app);
   add_eval_command(app);
   add_generate_command(app);
   add_serve_command(app);

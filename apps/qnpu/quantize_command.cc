@@ -6,7 +6,9 @@
 #include "apps/qnpu/learning.h"
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
+#include "apps/qnpu/report_file.h"
 #include "base/status.h"
+#include "io/files.h"
 #include "model/budget.h"
 #include "model/recipe.h"
 
@@ -66,6 +68,15 @@ void begin(const Options& options, QuantizeArguments& arguments) {
   open_run_log({arguments.work, /*keep=*/named}, {{"recipe", qnpu::to_json(recipe)}});
 }
 
+// The artifact is complete: a report that cannot be written costs nothing but itself.
+void add_report(const std::filesystem::path& artifact, Progress& progress) {
+  try {
+    write_report_file({artifact, {}, {}}, {}, report_in(artifact));
+  } catch (const Error& error) {
+    progress.say(fmt::format("the artifact is complete, but has no report: {}\n", error.what()));
+  }
+}
+
 void run(const Options& options) {
   QuantizeArguments arguments = options.arguments;
   arguments.recipe = find_recipe(options.recipe);
@@ -74,8 +85,10 @@ void run(const Options& options) {
   need_learning_program();
   begin(options, arguments);
   Progress progress(options.run.quiet);
-  const QuantizeSummary summary = quantize_checkpoint(arguments, progress);
+  QuantizeSummary summary = quantize_checkpoint(arguments, progress);
   if (!summary.first) return;
+  add_report(arguments.out, progress);
+  summary.size_bytes = folder_bytes(arguments.out);
   const nlohmann::json result = to_json(arguments.out, summary);
   progress.say(summary.widths);
   progress.say(fmt::format("{}: {}, quantized in {:.1f} s with {} of memory\n",

@@ -83,11 +83,17 @@ class Learner {
       report_.held_out.push_back({text.name, held_out_loss(text), 0.0, teacher_loss(text)});
     }
     const Parameters::Snapshot start = parameters_.snapshot();
-    for (int step = resume(); step < spec_.steps; ++step) {
+    for (int step = resume(start); step < spec_.steps; ++step) {
       take_step(step);
+      for (const auto& [kind, distance] : parameters_.movement(start)) {
+        report_.movement[kind].push_back(distance);
+      }
       check_loss(step);
       if ((step + 1) % o_.checkpoint_every == 0) save(step + 1);
       if (o_.progress) o_.progress(step + 1, spec_.steps, report_.losses.back());
+    }
+    for (int step = 0; step < spec_.steps; ++step) {
+      report_.rates.push_back(rate_factor(spec_, step));
     }
     report_.largest_drift = parameters_.largest_drift();
     judge(start);
@@ -99,12 +105,14 @@ class Learner {
   std::filesystem::path state_file() const { return o_.state / (o_.section + ".safetensors"); }
 
   // The step to go on with.
-  int resume() {
-    LearnState state{0, {}, parameters_.state()};
+  int resume(const Parameters::Snapshot& start) {
+    LearnState state{0, {}, {}, parameters_.state()};
+    for (const auto& [kind, distance] : parameters_.movement(start)) state.movement[kind] = {};
     if (!o_.state.empty() && load_state(state_file(), fingerprint_, state)) {
       parameters_.restored(state.step);
       sequences_.skip(int64_t{state.step} * spec_.sequences);
       report_.losses = state.losses;
+      report_.movement = state.movement;
     }
     if (!workers_.agree(std::hash<std::string>()(fmt::format("{} {}", fingerprint_, state.step)))) {
       fail(
@@ -116,7 +124,7 @@ class Learner {
 
   void save(int step) const {
     if (o_.state.empty() || !workers_.first()) return;
-    save_state(state_file(), fingerprint_, {step, report_.losses, parameters_.state()});
+    save_state(state_file(), fingerprint_, {step, report_.losses, report_.movement, parameters_.state()});
   }
 
   void take_step(int step) {
@@ -278,6 +286,8 @@ nlohmann::json to_json(const LearnReport& report) {
                         {"teacher_cross_entropy", loss.teacher}});
   }
   return {{"losses", report.losses},
+          {"rates", report.rates},
+          {"movement", report.movement},
           {"held_out", held_out},
           {"accepted", report.accepted},
           {"largest_drift", report.largest_drift}};

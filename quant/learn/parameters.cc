@@ -21,6 +21,18 @@ Tensor well_inside(const Tensor& x) {
   return integers + (x - integers).clamp(-kReach, kReach);
 }
 
+// The kind that a value of this name counts for in movement(); empty: none.
+std::string kind_of(const std::string& name, const LearnSpec& spec) {
+  const auto if_learned = [](bool learned, const char* kind) { return learned ? kind : ""; };
+  if (name == "inputs") return if_learned(spec.input_scales, "input_scales");
+  if (name == "outputs") return if_learned(spec.output_scales, "output_scales");
+  if (name.ends_with(".weight_scale")) return if_learned(spec.weight_scales, "weight_scales");
+  if (name.ends_with(".channel_scale")) return "channel_scales";
+  if (name == "r1" || name.starts_with("r2.")) return "rotations";
+  if (name.starts_with("rotation_momentum.") || name == "largest_drift") return "";
+  return "norms";
+}
+
 void append(NamedTensors& all, const NamedTensors& more) {
   all.insert(all.end(), more.begin(), more.end());
 }
@@ -253,6 +265,21 @@ Parameters::Snapshot Parameters::snapshot() const {
     if (spec_.weights) snapshot.integers.push_back(group.weights.codes.to(torch::kInt8));
   }
   return snapshot;
+}
+
+std::map<std::string, double> Parameters::movement(const Snapshot& start) const {
+  const torch::NoGradGuard no_grad;
+  std::map<std::string, double> squares, counts;
+  const NamedTensors now = values();
+  for (size_t i = 0; i < now.size(); ++i) {
+    const std::string kind = kind_of(now[i].first, spec_);
+    if (kind.empty()) continue;
+    const Tensor change = (now[i].second - start.others[i].second).to(torch::kFloat64);
+    squares[kind] += torch::nan_to_num(change).square().sum().item<double>();
+    counts[kind] += static_cast<double>(kind == "rotations" ? change.size(0) : change.numel());
+  }
+  for (auto& [kind, sum] : squares) sum = std::sqrt(sum / counts[kind]);
+  return squares;
 }
 
 void Parameters::restore(const Snapshot& snapshot) {

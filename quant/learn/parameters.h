@@ -6,6 +6,7 @@
 // step of the scale does not move x across roundings.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -60,6 +61,12 @@ class Parameters {
   };
   Snapshot snapshot() const;
   void restore(const Snapshot& snapshot);
+
+  // How far each kind of what is learned is from `start`, root mean square: of scales, norms and
+  // channels the difference of the logarithms, of rotations |R - R0| / sqrt(n), for small ones the
+  // angle in radians. Kinds: "input_scales", "output_scales", "weight_scales", "norms",
+  // "channel_scales", "rotations"; those that are learned.
+  std::map<std::string, double> movement(const Snapshot& start) const;
 
   double largest_drift() const { return rotations_ ? rotations_->largest_drift() : 0.0; }
 

@@ -32,8 +32,12 @@ void save_state(const std::filesystem::path& path, const std::string& fingerprin
     here.push_back(tensor.cpu().contiguous());
     tensors.push_back({name, dtype_of(tensor), tensor.sizes().vec(), bytes_of(here.back())});
   }
-  const Tensor losses = torch::tensor(state.losses, torch::kFloat64);
-  tensors.push_back({"losses", "F64", losses.sizes().vec(), bytes_of(losses)});
+  const auto add_curve = [&](const std::string& name, const std::vector<double>& curve) {
+    here.push_back(torch::tensor(curve, torch::kFloat64));
+    tensors.push_back({name, "F64", here.back().sizes().vec(), bytes_of(here.back())});
+  };
+  add_curve("losses", state.losses);
+  for (const auto& [kind, curve] : state.movement) add_curve("movement." + kind, curve);
   write_safetensors(path, tensors,
                     {{"fingerprint", fingerprint}, {"step", std::to_string(state.step)}});
 }
@@ -51,8 +55,14 @@ bool load_state(const std::filesystem::path& path, const std::string& fingerprin
         path.string());
   }
   state.step = std::stoi(metadata.at("step"));
-  const auto losses = file.at("losses").as<double>();
-  state.losses.assign(losses.begin(), losses.end());
+  const auto read_curve = [&](const std::string& name, std::vector<double>& curve) {
+    const auto values = file.at(name).as<double>();
+    curve.assign(values.begin(), values.end());
+  };
+  read_curve("losses", state.losses);
+  for (auto& [kind, curve] : state.movement) {
+    if (file.contains("movement." + kind)) read_curve("movement." + kind, curve);
+  }
   for (auto& [name, tensor] : state.tensors) {
     const TensorView& view = file.at(name);
     if (view.shape != tensor.sizes().vec() || view.dtype != dtype_of(tensor)) {
