@@ -80,7 +80,7 @@ function logTicks(range) {
 // Bars from the left, one row each. options: rows [{name, value, key, tip, text}], log.
 function barChart(parent, options) {
   const step = options.step || 20;
-  const margin = {top: 4, right: 76, bottom: 4, left: options.left || 150};
+  const margin = {top: 4, right: 104, bottom: 4, left: options.left || 150};
   const height = options.rows.length * step + 8;
   const c = canvas(parent, {height, margin, label: options.label});
   const most = d3.max(options.rows, (row) => row.value) || 1;

@@ -52,8 +52,15 @@ function legend(parent, more) {
 const drawings = [];
 
 function draw(parent, how) {
-  drawings.push({parent, how, width: parent.clientWidth});
-  how(parent);
+  drawings.push({parent, how});
+}
+
+// Once the whole page stands, so that each parent has its final width.
+function drawAll() {
+  for (const drawing of drawings) {
+    drawing.width = drawing.parent.clientWidth;
+    drawing.how(drawing.parent);
+  }
 }
 
 function figureIn(grid, caption, how) {

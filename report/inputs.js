@@ -120,7 +120,7 @@ function writeInputs() {
     part.scrollIntoView();
   };
   select.addEventListener("change", show);
-  select.value = rows[0];
+  select.value = rows.find((name) => artifacts[0].histograms[name].before) || rows[0];
   draw(holder, show);
   writeWorstInputs(part, rows.slice(0, 8));
 }

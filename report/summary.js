@@ -192,7 +192,7 @@ function worstWeight(artifact) {
 function wideInputs(artifact) {
   const inputs = artifact.sites.filter((s) => isLinearInput(s.name) && s.name !== "lm_head.in");
   const wide = inputs.filter((s) => bitsOf(s) === 16).length;
-  return wide + " of the " + inputs.length + " inputs of the layers\u2019 linears have 16 bits.";
+  return (wide === 0 ? "None" : wide) + " of the " + inputs.length + " inputs of the layers\u2019 linears " + (wide < 2 ? "has" : "have") + " 16 bits.";
 }
 
 function learnedText(artifact) {
