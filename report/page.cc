@@ -79,7 +79,7 @@ json shortened(json value) {
   if (value.is_number_float()) {
     const double number = value.get<double>();
     if (!std::isfinite(number)) return nullptr;
-    return std::stod(fmt::format("{:.5g}", number));
+    return std::stod(fmt::format("{:.6g}", number));
   }
   if (value.is_structured()) {
     for (json& part : value) part = shortened(std::move(part));

@@ -42,7 +42,7 @@ std::string json_for_script(const nlohmann::json& json);
 
 std::string html_escaped(const std::string& text);
 
-// With five significant digits: what a page shows, in a third of the bytes.
+// With six significant digits: what a page shows, in a third of the bytes.
 nlohmann::json shortened(nlohmann::json json);
 
 }  // namespace qnpu

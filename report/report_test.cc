@@ -46,7 +46,7 @@ TEST(Report, NumbersAreShortened) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const json value = {{"x", 0.123456789}, {"list", {kNan, -kInfinity, 1e-30, 123456789}}, {"s", "text"}};
-  EXPECT_EQ(shortened(value).dump(), R"({"list":[null,null,1e-30,123456789],"s":"text","x":0.12346})");
+  EXPECT_EQ(shortened(value).dump(), R"({"list":[null,null,1e-30,123456789],"s":"text","x":0.123457})");
 }
 
 ModelConfig tiny_config() {

@@ -42,15 +42,19 @@ function bitsPerWeight(artifact) {
   return weights ? bits / weights : NaN;
 }
 
-// {label, values, better} of every figure that is known of one artifact; `better`: -1 if less is.
+function perplexityText(x) {
+  return fixed(x, x < 1000 ? 2 : 0);
+}
+
+// {label, value, text, better, under} of every figure that is known of one artifact; `better`: -1 if less is.
 function figuresOf(artifact) {
   const figures = [];
   const add = (label, value, text, better, under) => figures.push({label, value, text, better, under});
   for (const {label, values: v} of artifact.evaluations) {
     if (known(v.perplexity)) {
       const rise = known(v.reference_perplexity) ? v.perplexity / v.reference_perplexity - 1 : null;
-      const under = rise === null ? v.tokens + " tokens" : "float " + fixed(v.reference_perplexity, 2) + ", " + signed(percent(rise));
-      add("Perplexity, " + label, v.perplexity, fixed(v.perplexity, 2), -1, under);
+      const under = rise === null ? v.tokens + " tokens" : "float " + perplexityText(v.reference_perplexity) + ", " + signed(percent(rise));
+      add("Perplexity, " + label, v.perplexity, perplexityText(v.perplexity), -1, under);
     }
     if (known(v.kl_divergence)) add("KL divergence, " + label, v.kl_divergence, fixed(v.kl_divergence, 3), -1, "nats per token, from float");
     if (known(v.top1_agreement)) add("Same top token, " + label, v.top1_agreement, percent(v.top1_agreement), 1, "as the float model");

@@ -195,7 +195,7 @@ class Pages(Case):
         page = self.open(self.report(self.plain, "--eval", evaluation, "--bench", bench))
         tiles = " ".join(self.texts(page, ".tile")).replace("\n", " ")
         values = json.loads(evaluation.read_text())
-        self.assertIn(f"Perplexity, prose {values['perplexity']:.2f}", tiles)
+        self.assertIn(f"Perplexity, prose {values['perplexity']:.0f}", tiles)
         self.assertIn(f"{100 * values['top1_agreement']:.1f} %", tiles)
         self.assertIn("tok/s", tiles)
         self.assertEqual(page.locator("#summary .missing").count(), 0)
