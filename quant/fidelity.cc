@@ -30,7 +30,9 @@ Tensor tokens_of(const Window& window) {
   return torch::tensor(ids, torch::kInt64).unsqueeze(0);
 }
 
-Tensor rows_of(const Tensor& value) { return value.cpu().flatten(0, -2).contiguous(); }  // [T, cols]
+Tensor rows_of(const Tensor& value) {
+  return value.cpu().flatten(0, -2).contiguous();
+}  // [T, cols]
 
 std::span<const float> floats(const Tensor& tensor) {
   return {tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())};

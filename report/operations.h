@@ -10,10 +10,10 @@
 namespace qnpu {
 
 struct OperationCount {
-  std::string kind;    // "linears", "head", "attention" or "elementwise"
-  int left = 0;        // bits of the activations
-  int right = 0;       // bits of weights or cache; 0 of elementwise operations
-  double number = 0;   // products, or results of elementwise operations
+  std::string kind;   // "linears", "head", "attention" or "elementwise"
+  int left = 0;       // bits of the activations
+  int right = 0;      // bits of weights or cache; 0 of elementwise operations
+  double number = 0;  // products, or results of elementwise operations
 };
 
 // One token behind `context` positions, by kind and widths, the widest last.

@@ -19,10 +19,10 @@ using nlohmann::json;
 // Whatever a string holds, the text cannot end a <script> element or open another tag, and reads
 // back as the same string.
 RC_GTEST_PROP(Report, JsonOfAnyTextStaysInsideItsScript, ()) {
-  const auto pieces = *rc::gen::container<std::vector<std::string>>(
-      rc::gen::elementOf(std::vector<std::string>{"</script>", "<script>", "<!--", "-->", "]]>", "&lt;",
-                                                  "\xe2\x80\xa8", "\xe2\x80\xa9", "\"", "\\", "\n",
-                                                  "ä", "x", "{{data}}"}));
+  const auto pieces =
+      *rc::gen::container<std::vector<std::string>>(rc::gen::elementOf(std::vector<std::string>{
+          "</script>", "<script>", "<!--", "-->", "]]>", "&lt;", "\xe2\x80\xa8", "\xe2\x80\xa9",
+          "\"", "\\", "\n", "ä", "x", "{{data}}"}));
   std::string text;
   for (const std::string& piece : pieces) text += piece;
   const std::string written = json_for_script({{text, text}});
@@ -45,8 +45,10 @@ TEST(Report, HtmlIsEscaped) {
 TEST(Report, NumbersAreShortened) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  const json value = {{"x", 0.123456789}, {"list", {kNan, -kInfinity, 1e-30, 123456789}}, {"s", "text"}};
-  EXPECT_EQ(shortened(value).dump(), R"({"list":[null,null,1e-30,123456789],"s":"text","x":0.123457})");
+  const json value = {
+      {"x", 0.123456789}, {"list", {kNan, -kInfinity, 1e-30, 123456789}}, {"s", "text"}};
+  EXPECT_EQ(shortened(value).dump(),
+            R"({"list":[null,null,1e-30,123456789],"s":"text","x":0.123457})");
 }
 
 ModelConfig tiny_config() {

@@ -69,8 +69,9 @@ void print_text(const Inspected& inspected, const std::vector<SiteRow>& rows) {
 }
 
 void run(const Options& options) {
-  const Inspected inspected = options.artifact.empty() ? inspect_plan(options.model, options.recipe)
-                                                       : inspect_artifact(*load_artifact(options.artifact));
+  const Inspected inspected = options.artifact.empty()
+                                  ? inspect_plan(options.model, options.recipe)
+                                  : inspect_artifact(*load_artifact(options.artifact));
   const std::vector<SiteRow> rows =
       site_rows(inspected.graph, inspected.recipe, inspected.report, options.sites);
   if (rows.empty()) fail("no site is called '{}'; * stands for any characters", options.sites);

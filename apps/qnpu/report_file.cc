@@ -38,8 +38,8 @@ ReportInput input_of(const ReportSource& source, const Artifact& artifact) {
   ReportInput input;
   input.name = folder_name(source.artifact);
   input.artifact = &artifact;
-  input.inspected = to_json(
-      inspected, site_rows(inspected.graph, inspected.recipe, inspected.report, "*"));
+  input.inspected =
+      to_json(inspected, site_rows(inspected.graph, inspected.recipe, inspected.report, "*"));
   input.inspected["size_bytes"] = size_without_report(source.artifact);
   input.measured = inspected.report;
   for (const fs::path& path : source.evaluations) {

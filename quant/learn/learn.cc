@@ -124,7 +124,8 @@ class Learner {
 
   void save(int step) const {
     if (o_.state.empty() || !workers_.first()) return;
-    save_state(state_file(), fingerprint_, {step, report_.losses, report_.movement, parameters_.state()});
+    save_state(state_file(), fingerprint_,
+               {step, report_.losses, report_.movement, parameters_.state()});
   }
 
   void take_step(int step) {
@@ -285,12 +286,9 @@ nlohmann::json to_json(const LearnReport& report) {
                         {"after", loss.after},
                         {"teacher_cross_entropy", loss.teacher}});
   }
-  return {{"losses", report.losses},
-          {"rates", report.rates},
-          {"movement", report.movement},
-          {"held_out", held_out},
-          {"accepted", report.accepted},
-          {"largest_drift", report.largest_drift}};
+  return {{"losses", report.losses},     {"rates", report.rates},
+          {"movement", report.movement}, {"held_out", held_out},
+          {"accepted", report.accepted}, {"largest_drift", report.largest_drift}};
 }
 
 }  // namespace qnpu

@@ -46,10 +46,10 @@ struct HeldOutLoss {
 };
 
 struct LearnReport {
-  std::vector<double> losses;   // per token, by step
-  std::vector<double> rates;    // factors of the recipe's learning rates, by step
+  std::vector<double> losses;  // per token, by step
+  std::vector<double> rates;   // factors of the recipe's learning rates, by step
   std::map<std::string, std::vector<double>> movement;  // by kind and step (Parameters::movement)
-  std::vector<double> seconds;  // by step, of those taken in this process
+  std::vector<double> seconds;                          // by step, of those taken in this process
   std::vector<HeldOutLoss> held_out;
   bool accepted = true;  // false: worse than the start on a held-out text, so the start was kept
   double largest_drift = 0.0;  // max |R'R - I| that was repaired

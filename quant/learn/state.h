@@ -20,7 +20,7 @@ namespace qnpu {
 struct LearnState {
   int step = 0;  // taken so far
   std::vector<double> losses;
-  std::map<std::string, std::vector<double>> movement;  // by kind, as of LearnReport
+  std::map<std::string, std::vector<double>> movement;         // by kind, as of LearnReport
   std::vector<std::pair<std::string, torch::Tensor>> tensors;  // fp32 or fp64, contiguous
 };
 
@@ -28,8 +28,9 @@ struct LearnState {
 void save_state(const std::filesystem::path& path, const std::string& fingerprint,
                 const LearnState& state);
 
-// Reads the step, the losses and the kinds of movement that are there, and the tensors in place. False if there is no such file. Error if
-// it belongs to another run (says what to do), or does not fit.
+// Reads the step, the losses and the kinds of movement that are there, and the tensors in place.
+// False if there is no such file. Error if it belongs to another run (says what to do), or does not
+// fit.
 bool load_state(const std::filesystem::path& path, const std::string& fingerprint,
                 LearnState& state);
 
