@@ -164,5 +164,52 @@ TEST(Observer, PowerRatioInDecibels) {
   EXPECT_EQ(power_ratio_db(0.0, 0.0), 0.0);
 }
 
+// Against counts of the values themselves: below each edge the estimate may be off by what lies in
+// the logarithmic bin around it, 1 / 64 of the edge wide.
+TEST(Observer, UniformBinsCountTheValues) {
+  for (const double shift : {0.0, 0.4, -3.0}) {
+    const std::vector<float> values = heavy_tailed(20000, 11, shift);
+    const SiteStatistics stats = statistics_of(values);
+    const auto below = [&](double x) {
+      return std::count_if(values.begin(), values.end(), [&](float v) { return v < x; });
+    };
+    const int bins = 64;
+    const std::vector<int64_t> counts = stats.uniform_bins(bins);
+    int64_t sum = 0;
+    for (int i = 0; i < bins; ++i) {
+      EXPECT_GE(counts[i], 0);
+      sum += counts[i];
+      const double edge = stats.min() + (stats.max() - stats.min()) * (i + 1) / bins;
+      const double reach = std::abs(edge) / 64 + 1e-6;
+      EXPECT_GE(sum, below(edge - reach) - 1) << i;
+      EXPECT_LE(sum, below(edge + reach) + 1 + (i + 1 == bins)) << i;
+    }
+    EXPECT_EQ(sum, 20000);
+  }
+}
+
+TEST(Observer, UniformBinsOfOneValueAndOfNone) {
+  const std::vector<float> values(5, 0.75f);
+  const std::vector<int64_t> counts = statistics_of(values).uniform_bins(4);
+  EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), int64_t{0}), 5);
+  EXPECT_EQ(SiteStatistics().uniform_bins(2), (std::vector<int64_t>{0, 0}));
+}
+
+TEST(Observer, RelativeErrorIsNearThatOfAllValues) {
+  const std::vector<float> values = heavy_tailed(20000, 12);
+  const SiteStatistics stats = statistics_of(values);
+  for (const double steps : {7.0, 127.0, 32767.0}) {
+    const double scale = std::max(-stats.min(), stats.max()) / steps;
+    double sum = 0.0;
+    for (const float x : values) {
+      const double y = std::floor(x / scale + 0.5) * scale;
+      sum += std::abs(y - x) / (std::abs(x) + 1e-8);
+    }
+    const double wanted = sum / static_cast<double>(values.size());
+    const auto limit = static_cast<int32_t>(steps);
+    EXPECT_NEAR(stats.mean_relative_error(scale, 0, {-limit, limit}), wanted, 0.03 * wanted + 1e-6);
+  }
+}
+
 }  // namespace
 }  // namespace qnpu
