@@ -30,26 +30,43 @@ void run(const Options& options) {
   fmt::print("{}: {}\n", out.string(), format_bytes(bytes));
 }
 
+// Files of what was measured of one of the artifacts, which `needed` gives.
+void add_measured(CLI::App& command, const std::string& eval, const std::string& bench,
+                  ReportSource& source, CLI::Option* needed) {
+  const std::string whose = needed == nullptr ? "" : ", of the other artifact";
+  CLI::Option* added[] = {
+      command.add_option(eval, source.evaluations,
+                         "What `qnpu eval --json` printed" + whose + "; file names become labels"),
+      command.add_option(bench, source.bench, "What `qnpu bench --json` printed" + whose)};
+  for (CLI::Option* option : added) {
+    option->type_name(kFile);
+    if (needed != nullptr) option->needs(needed);
+  }
+}
+
 }  // namespace
 
 void add_report_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "report", "One HTML file that shows an artifact, or two side by side; opens offline");
+  command->group(kJudge)->footer(
+      "qnpu report my-model\n"
+      "qnpu report my-model --eval other-text.json --bench bench.json --out my-model.html\n"
+      "qnpu report my-model my-w8a8");
   const auto options = std::make_shared<Options>();
   command->add_option("artifact", options->source.artifact, "Folder that `qnpu quantize` wrote")
-      ->required();
-  CLI::Option* other = command->add_option("other", options->other.artifact,
-                                           "Another one of the same model, to compare with");
-  command->add_option("--out", options->out,
-                      "HTML file (default: report.html in the artifact; of two, comparison.html)");
-  command->add_option("--eval", options->source.evaluations,
-                      "Files with what `qnpu eval --json` printed; their names become labels");
-  command->add_option("--bench", options->source.bench,
-                      "File with what `qnpu bench --json` printed");
-  command->add_option("--other-eval", options->other.evaluations, "The same of the other artifact")
-      ->needs(other);
-  command->add_option("--other-bench", options->other.bench, "The same of the other artifact")
-      ->needs(other);
+      ->required()
+      ->type_name(kFolder);
+  CLI::Option* other = command
+                           ->add_option("other", options->other.artifact,
+                                        "Another one of the same model, to compare with")
+                           ->type_name(kFolder);
+  command
+      ->add_option("--out", options->out,
+                   "HTML file (default: report.html in the artifact; of two, comparison.html)")
+      ->type_name(kFile);
+  add_measured(*command, "--eval", "--bench", options->source, nullptr);
+  add_measured(*command, "--other-eval", "--other-bench", options->other, other);
   add_json_flag(*command, options->json);
   command->callback([options] { run(*options); });
 }
