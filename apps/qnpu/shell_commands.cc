@@ -5,6 +5,7 @@
 #include "apps/qnpu/commands.h"
 #include "apps/qnpu/completion.h"
 #include "apps/qnpu/man_page.h"
+#include "base/status.h"
 #include "io/files.h"
 
 namespace qnpu {
@@ -20,7 +21,9 @@ std::string completion_for(const CLI::App& app, const std::string& shell) {
 // Where an installation has them, below share/.
 void write_all(const CLI::App& app, const fs::path& share) {
   const auto write = [&](const char* folder, const std::string& name, const std::string& text) {
-    fs::create_directories(share / folder);
+    std::error_code error;
+    fs::create_directories(share / folder, error);
+    if (error) fail("cannot make {}: {}", (share / folder).string(), error.message());
     write_file(share / folder / name, text);
   };
   write("man/man1", "qnpu.1", program_man_page(app));

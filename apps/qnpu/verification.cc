@@ -40,11 +40,16 @@ Agreement agreement_of(const Graph& graph, const Node& node) {
   return {"equal", 1.0, 0};
 }
 
-// Adds one token's logits of both.
+int32_t likeliest(std::span<const uint16_t> logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+// Of both, token by token.
 struct LogitsSums {
   LikelihoodSum ours, theirs;
   DivergenceSum divergence;
   SiteDifference difference;
+  int64_t greedy = 0, greedy_equal = 0;
   std::vector<float> our_row, their_row;
 
   void add(std::span<const int16_t> ours_q, std::span<const uint16_t> theirs_q, float scale,
@@ -61,11 +66,22 @@ struct LogitsSums {
     theirs.add(their_row, target);
     divergence.add(our_row, their_row);
   }
+  // A token that we wrote greedily: would they have written it?
+  void judge(std::span<const uint16_t> theirs_q, int32_t written) {
+    ++greedy;
+    greedy_equal += likeliest(theirs_q) == written;
+  }
+  void fill(LogitsComparison& result) const {
+    result.tokens = divergence.tokens;
+    result.perplexity = ours.perplexity();
+    result.their_perplexity = theirs.perplexity();
+    result.kl_divergence = divergence.kl_divergence();
+    result.token_agreement = divergence.top1_agreement();
+    result.logits = difference;
+    result.greedy = greedy;
+    result.greedy_equal = greedy_equal;
+  }
 };
-
-int32_t likeliest(std::span<const uint16_t> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
 
 void write_tokens(const fs::path& path, const std::vector<int32_t>& tokens) {
   write_safetensors(path,
@@ -162,21 +178,16 @@ LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens
     const auto rows = session.run(std::span(tokens).subspan(begin, most), /*all_rows=*/true);
     result.seconds += seconds_since(start);
     for (size_t i = 0; i < most && begin + i + 1 < tokens.size(); ++i) {
-      sums.add(rows.subspan(i * vocab, vocab), theirs.subspan((begin + i) * vocab, vocab),
-               static_cast<float>(session.logits_scale()), tokens[begin + i + 1]);
-      if (begin + i + 1 + static_cast<size_t>(greedy) < tokens.size()) continue;
-      ++result.greedy;
-      result.greedy_equal +=
-          likeliest(theirs.subspan((begin + i) * vocab, vocab)) == tokens[begin + i + 1];
+      const auto their_row = theirs.subspan((begin + i) * vocab, vocab);
+      const int32_t next = tokens[begin + i + 1];
+      sums.add(rows.subspan(i * vocab, vocab), their_row,
+               static_cast<float>(session.logits_scale()), next);
+      const bool written = begin + i + 1 + static_cast<size_t>(greedy) >= tokens.size();
+      if (written) sums.judge(their_row, next);
     }
     begin += most;
   }
-  result.tokens = sums.divergence.tokens;
-  result.perplexity = sums.ours.perplexity();
-  result.their_perplexity = sums.theirs.perplexity();
-  result.kl_divergence = sums.divergence.kl_divergence();
-  result.token_agreement = sums.divergence.top1_agreement();
-  result.logits = sums.difference;
+  sums.fill(result);
   return result;
 }
 
