@@ -6,7 +6,7 @@
 # follows `cmake -P` below is the same script, run when a file has changed.
 if(CMAKE_SCRIPT_MODE_FILE)
   set(text "#include \"${HEADER}\"\n\nnamespace qnpu {\n")
-  separate_arguments(items UNIX_COMMAND "${ITEMS}")
+  string(REPLACE "|" ";" items "${ITEMS}")
   set(open FALSE)
   foreach(item ${items})
     if(item MATCHES "^k[A-Za-z]+$")
@@ -28,7 +28,7 @@ function(qnpu_embed target header)
   set(out ${CMAKE_CURRENT_BINARY_DIR}/${target}_assets.cc)
   set(files ${ARGN})
   list(FILTER files EXCLUDE REGEX "^k[A-Za-z]+$")
-  list(JOIN ARGN " " items)
+  list(JOIN ARGN "|" items)
   add_custom_command(OUTPUT ${out}
     COMMAND ${CMAKE_COMMAND} -DHEADER=${header} "-DITEMS=${items}" -DOUT=${out}
       -P ${PROJECT_SOURCE_DIR}/cmake/embed.cmake

@@ -217,7 +217,9 @@ void keep_float_run(Run& run, const FloatModel& model, const Graph& graph) {
 nlohmann::json compare_with_float(Run& run, const fs::path& folder) {
   const Stopwatch watch(run.result.seconds["compare"]);
   run.report("compare", 0, 1);
-  return to_json(measure_fidelity(run.float_run, *load_artifact(folder)));
+  nlohmann::json fidelity = to_json(measure_fidelity(run.float_run, *load_artifact(folder)));
+  run.report("compare", 1, 1);
+  return fidelity;
 }
 
 std::string name_of(const fs::path& folder) {

@@ -1,7 +1,7 @@
 // report.json of an artifact: what was measured while quantizing. It holds no times and no paths,
 // so that the same inputs give the same file.
 //
-//   {"recipe", "seed", "calibration": {"source": "file" | "sampled", "windows", "length"},
+//   {"recipe", "seed", "calibration": {"source": "file" | "sampled" | "both", "windows", "length"},
 //    "model": name of the checkpoint's folder,
 //    "sites":   [{"name", "dtype", "scale", "zero_point", "min", "max", "mean", "sigma", "sqnr"}],
 //    "weights": [{"name", "bits", "block_size" (if there are blocks), "sqnr"}],

@@ -23,6 +23,7 @@ json or_null(const json& object, const char* key) {
 json by_name(const json& list) {
   json result = json::object();
   for (json entry : list.is_array() ? list : json::array()) {
+    if (!entry.is_object()) continue;
     const std::string name = entry.value("name", "");
     entry.erase("name");
     result[name] = std::move(entry);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <map>
 
 #include "report/assets.h"
@@ -90,7 +91,7 @@ json shortened(json value) {
   if (value.is_number_float()) {
     const double number = value.get<double>();
     if (!std::isfinite(number)) return nullptr;
-    return std::stod(fmt::format("{:.6g}", number));
+    return std::strtod(fmt::format("{:.6g}", number).c_str(), nullptr);
   }
   if (value.is_structured()) {
     for (json& part : value) part = shortened(std::move(part));

@@ -68,7 +68,7 @@ function figuresOf(artifact) {
     add("KL divergence, calibration text", f.kl_divergence, fixed(f.kl_divergence, 3), -1, f.tokens + " tokens only");
     add("Same top token, calibration text", f.top1_agreement, percent(f.top1_agreement), 1, "perplexity " + signed(percent(rise)));
   }
-  add("Size on disk", artifact.size_bytes, bytesText(artifact.size_bytes), -1, "all files of the artifact");
+  add("Size on disk", artifact.size_bytes, bytesText(artifact.size_bytes), -1, "all files but this report");
   add("Bits per weight", bitsPerWeight(artifact), fixed(bitsPerWeight(artifact), 2), -1, "of all linears, the head included");
   for (const run of speeds(artifact)) figures.push(run);
   return figures;

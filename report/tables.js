@@ -56,7 +56,7 @@ function fillTable(options, state, parts) {
 
 function writeSites() {
   const part = section("sites", "Sites", both ?
-    "Every place where a number is quantized, in both; those that differ in width or scale come first." :
+    "Every place where a number is quantized, in both; of which those that differ in width or scale are shown." :
     "Every place where a number is quantized, with what was chosen for it and what that costs: click a column\u2019s name to sort, type to filter.");
   if (both) writeSiteDifferences(part); else writeSiteTable(part);
 }

@@ -26,7 +26,11 @@ DOCUMENTS = [SOURCE / "README.md", *sorted((SOURCE / "docs").rglob("*.md"))]
 FENCE = re.compile(r"(?:<!-- (?P<mark>[^\n]*) -->\n)?```sh\n(?P<text>.*?)^```$", re.M | re.S)
 QUESTION = {"query": "The river", "choices": ["runs through the town", "is"], "gold": 0}
 SECONDS = 400  # for one document
-WAIT = """for try in $(seq 300); do
+BACKGROUND = """if (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; then
+  echo 'another program has port {port}' >&2; exit 1
+fi
+{{ {text}}} &
+for try in $(seq 300); do
   (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && break
   [[ $try != 300 ]] || {{ echo 'nothing answers on port {port}' >&2; exit 1; }}
   sleep 0.1
@@ -48,7 +52,7 @@ class Block:
         heading = f"printf '\\n@@ line {self.line}\\n'\n"
         if self.mark.startswith("in the background: "):
             port = int(self.mark.split(": ")[1])
-            return f"{heading}{{ {self.text}}} &\n{WAIT.format(port=port)}\n"
+            return f"{heading}{BACKGROUND.format(port=port, text=self.text)}\n"
         return heading + self.text
 
 
@@ -76,7 +80,7 @@ def run_blocks(blocks, folder):
     path = f"{PROGRAM.parent}:{SOURCE / '.venv/bin'}:{os.environ['PATH']}"
     with tempfile.TemporaryFile("w+") as output:
         shell = subprocess.Popen(["bash", "-c", script], cwd=folder, stdout=output, stderr=output,
-                                 stdin=subprocess.DEVNULL, env={**os.environ, "PATH": path},
+                                 stdin=subprocess.DEVNULL, env={**os.environ, "PATH": path, "HOME": str(folder)},
                                  start_new_session=True)
         try:
             code = shell.wait(SECONDS)

@@ -40,7 +40,7 @@ TEST(SmolLm2Tasks, LikelihoodsAreThoseOfWholeSequences) {
       EXPECT_LT(truth[i], -0.1);
       EXPECT_NEAR(sums[i], truth[i], 1e-3);
     }
-    accuracy.add(truth, item.bytes, item.gold);
+    accuracy.add(truth, item.characters, item.gold);
   }
   EXPECT_EQ(accuracy.plain.right, 3);       // all but the floor, whose wrong answer is shorter
   EXPECT_EQ(accuracy.normalised.right, 3);  // all but the sum, whose wrong answer is longer

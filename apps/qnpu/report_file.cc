@@ -1,5 +1,6 @@
 #include "apps/qnpu/report_file.h"
 
+#include <algorithm>
 #include <memory>
 #include <system_error>
 
@@ -43,6 +44,11 @@ ReportInput input_of(const ReportSource& source, const Artifact& artifact) {
   input.inspected["size_bytes"] = size_without_report(source.artifact);
   input.measured = inspected.report;
   for (const fs::path& path : source.evaluations) {
+    const auto same = [&](const auto& e) { return e.first == path.stem().string(); };
+    if (std::ranges::any_of(input.evaluations, same)) {
+      fail("two evaluations are called {}: a file's name is the label, so rename one",
+           path.stem().string());
+    }
     input.evaluations.emplace_back(path.stem().string(),
                                    read_printed(path, "eval", "perplexity", "tasks"));
   }

@@ -343,14 +343,12 @@ class Json(Case):
                        "--rows", 8, "--context", 60, "--no-sites", "--work", self.folder / "verify"),
         }
 
-    # Needs the tools of the NPU's vendor; run where the documents' commands are (label docs).
-    LATER = {"verify"} if os.environ.get("QNPU_WITHOUT_NPU") else set()
     ELSEWHERE = {"serve", "report"}  # have tests of their own
 
     def test_every_command(self):
         known = self.arguments()
         for command in COMMANDS:
-            if "--json" not in options(command) or command in self.LATER | self.ELSEWHERE:
+            if "--json" not in options(command) or command in self.ELSEWHERE:
                 continue
             with self.subTest(command):
                 self.assertIn(command, known, "say how to call it")

@@ -74,7 +74,9 @@ class Watch {
 
   bool ended() const { return end_.is_object(); }
   // On another machine, where nobody here can see whether it lives.
-  bool elsewhere() const { return start_.is_object() && start_.at("host") != host_name(); }
+  bool elsewhere() const {
+    return start_.is_object() && start_.at("host") != "" && start_.at("host") != host_name();
+  }
 
   void report() {
     if (unreadable_ > 0) {

@@ -61,7 +61,7 @@ bool load_state(const std::filesystem::path& path, const std::string& fingerprin
   };
   read_curve("losses", state.losses);
   for (auto& [kind, curve] : state.movement) {
-    if (file.contains("movement." + kind)) read_curve("movement." + kind, curve);
+    if (state.step > 0) read_curve("movement." + kind, curve);
   }
   for (auto& [name, tensor] : state.tensors) {
     const TensorView& view = file.at(name);
