@@ -17,7 +17,8 @@ size_t incomplete_tail(std::string_view text) {
 }
 
 std::string token_bytes(const Tokenizer& tokenizer, int before, int token) {
-  if (before < 0) return tokenizer.decode({token});
+  if (!tokenizer.has_token(token)) return "";
+  if (!tokenizer.has_token(before)) return tokenizer.decode({token});
   return tokenizer.decode({before, token}).substr(tokenizer.decode({before}).size());
 }
 

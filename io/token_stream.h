@@ -9,7 +9,8 @@
 namespace qnpu {
 
 // The bytes that `token` adds to a text whose last token is `before` (-1: none): some tokenizers
-// decode a token by whether anything stands before it. Special tokens are written out.
+// decode a token by whether anything stands before it. Special tokens are written out. Nothing for
+// an id without a token, with which a model's vocabulary may be padded.
 std::string token_bytes(const Tokenizer& tokenizer, int before, int token);
 
 class TokenStream {

@@ -139,8 +139,12 @@ int Tokenizer::vocab_size() const { return static_cast<int>(impl_->tokens.size()
 
 int Tokenizer::token_to_id(std::string_view token) const { return impl_->id_of(token); }
 
+bool Tokenizer::has_token(int id) const {
+  return id >= 0 && id < vocab_size() && impl_->tokens[id].has_value();
+}
+
 std::string Tokenizer::id_to_token(int id) const {
-  if (id < 0 || id >= vocab_size() || !impl_->tokens[id]) {
+  if (!has_token(id)) {
     fail("{} has no token of the id {}; its ids are below {}", impl_->file, id, vocab_size());
   }
   return *impl_->tokens[id];

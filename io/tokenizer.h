@@ -31,7 +31,8 @@ class Tokenizer {
 
   int vocab_size() const;                         // largest id + 1
   int token_to_id(std::string_view token) const;  // -1 if unknown
-  std::string id_to_token(int id) const;          // Error if out of range
+  bool has_token(int id) const;                   // models may have ids without one
+  std::string id_to_token(int id) const;          // Error if there is none
   bool is_special(int id) const;
 
  private:

@@ -55,8 +55,11 @@ auto append_real(GuardedSession& session, const Tokens& tokens, bool all_rows) {
 
 // A failed prefill leaves an empty session: the old tokens' rows are overwritten.
 auto prefill(GuardedSession& session, const Tokens& tokens, bool all_rows) {
-  session.call([](Session& s) { s.reset(); });
-  return append_real(session, tokens, all_rows);
+  auto logits = session.call([&](Session& s) {
+    s.reset();
+    return to_real(append(s, tokens, all_rows), s.logits_scale());
+  });
+  return rows(std::move(logits), tokens.size(), all_rows);
 }
 
 // A property of the session, which nobody else may be changing meanwhile.
@@ -110,7 +113,8 @@ std::vector<int16_t> append(Session& session, std::span<const int32_t> tokens, b
 void add_session(nb::module_& module) {
   nb::class_<GuardedSession> session(
       module, "Session",
-      "The integer runtime with a KV cache: one sequence. A call that fails leaves it as it was.");
+      "The integer runtime with a KV cache: one sequence. A call that fails leaves it as it was, "
+      "but for prefill(), which leaves it empty.");
   session
       .def(nb::new_(&make), nb::arg("model"), nb::kw_only(), nb::arg("context") = 0,
            nb::arg("threads") = 0, nb::arg("max_rows") = 128,

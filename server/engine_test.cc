@@ -230,9 +230,8 @@ TEST_P(EngineTest, EndsBeforeItsTime) {
   const auto full = std::make_shared<Channel>(1);
   ASSERT_TRUE(engine->submit({endless}, full));
   Said said = listen(*full)[0];
-  if (said.finish == Finish::kLength) {
-    EXPECT_EQ(said.tokens.size(), static_cast<size_t>(engine->longest_prompt()));
-  }
+  EXPECT_EQ(said.finish, Finish::kLength);
+  EXPECT_EQ(said.tokens.size(), static_cast<size_t>(engine->longest_prompt()));
   endless.deadline = Clock::now() - seconds(1);
   const auto late = std::make_shared<Channel>(1);
   ASSERT_TRUE(engine->submit({endless}, late));

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "base/status.h"
+#include "io/unicode.h"
 #include "model/tokens.h"
 #include "server/api/error.h"
 
@@ -32,7 +33,7 @@ uint64_t random_number() {
 }  // namespace
 
 Service::Service(const std::filesystem::path& artifact, const ServiceOptions& options)
-    : name_(options.name.empty() ? folder_name(artifact) : options.name),
+    : name_(replace_invalid_utf8(options.name.empty() ? folder_name(artifact) : options.name)),
       created_(unix_time()),
       time_limit_(options.time_limit),
       folder_(artifact),
@@ -40,8 +41,8 @@ Service::Service(const std::filesystem::path& artifact, const ServiceOptions& op
       engine_(load_artifact(artifact), options.engine, metrics_) {
   try {
     chat_template_ = load_chat_template(artifact);
-  } catch (const Error& error) {
-    no_chat_ = error.what();
+  } catch (const Error&) {  // says where it looked, which is nothing to tell a client
+    no_chat_ = fmt::format("The model '{}' has no chat template: use /v1/completions.", name_);
   }
 }
 
@@ -70,10 +71,9 @@ void Service::check_prompt(const std::vector<int32_t>& prompt, const std::string
                                most, prompt.size()),
                    param, "context_length_exceeded");
   }
-  const int32_t largest = *std::ranges::max_element(prompt);
-  if (largest >= engine_.vocab_size()) {
-    bad_field(param, "'{}' holds the token {}, but the vocabulary has {}.", param, largest,
-              engine_.vocab_size());
+  for (const int32_t token : prompt) {
+    if (token < engine_.vocab_size() && tokenizer_.has_token(token)) continue;
+    bad_field(param, "'{}' holds {}, which is no token of this model.", param, token);
   }
 }
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <future>
 #include <thread>
 
 #include "apps/qnpu/commands.h"
@@ -40,11 +41,16 @@ std::string api_key(const std::string& given) {
   return variable == nullptr ? "" : variable;
 }
 
-void wait_for_interrupt(Service& service, HttpServer& http, double drain) {
-  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  fmt::print(stderr, "qnpu: stopping; running requests have {} s to end\n", drain);
+// Or until nobody serves any more.
+void wait_for_interrupt(const std::future<void>& serving) {
+  while (!interrupted()) {
+    if (serving.wait_for(std::chrono::milliseconds(50)) == std::future_status::ready) return;
+  }
+}
+
+void drain(Service& service, HttpServer& http, double seconds) {
   http.stop();
-  const auto until = std::chrono::steady_clock::now() + milliseconds(drain);
+  const auto until = std::chrono::steady_clock::now() + milliseconds(seconds);
   while (!service.engine().is_idle() && std::chrono::steady_clock::now() < until) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
@@ -62,9 +68,11 @@ void run(Options options) {
              options.http.host, http.port(), options.service.engine.slots,
              service.engine().longest_prompt(),
              options.http.api_key.empty() ? "" : ", with an API key");
-  std::thread serving([&] { http.serve(); });
-  wait_for_interrupt(service, http, options.drain);
-  serving.join();
+  auto serving = std::async(std::launch::async, [&] { http.serve(); });
+  wait_for_interrupt(serving);
+  fmt::print(stderr, "qnpu: stopping; running requests have {} s to end\n", options.drain);
+  drain(service, http, options.drain);
+  serving.get();
 }
 
 void add_engine_options(CLI::App& command, Options& options) {

@@ -87,7 +87,19 @@ class EventStream {
  public:
   EventStream(Running& running, httplib::DataSink& sink) : running_(running), sink_(sink) {}
 
-  // False if the client has gone.
+  // False if the client has gone. Throws nothing: it would end the server.
+  bool run() noexcept {
+    bool is_done = false;
+    try {
+      is_done = write();
+    } catch (...) {
+      is_done = give_up(failure(Finish::kFailed));
+    }
+    if (is_done) sink_.done();
+    return is_done;
+  }
+
+ private:
   bool write() {
     for (int i = 0; running_.head.is_chat && i < running_.channel->choices(); ++i) {
       if (!say(role_chunk(running_.head, i, running_.include_usage))) return false;
@@ -107,7 +119,6 @@ class EventStream {
     return send("[DONE]");
   }
 
- private:
   // One part for each choice, in the order of its first event: a client that takes its time gets
   // more at a time.
   std::vector<AnswerPart> merged(const std::vector<Event>& events) {
@@ -149,12 +160,9 @@ void answer_completion(Service& service, const AnswerRequest& request, Job job, 
   const auto running = std::make_shared<Running>(service, request, std::move(job), is_chat);
   if (!request.stream) return answer_whole(*running, response);
   response.set_header("Cache-Control", "no-cache");
-  response.set_chunked_content_provider("text/event-stream",
-                                        [running](size_t, httplib::DataSink& sink) {
-                                          if (!EventStream(*running, sink).write()) return false;
-                                          sink.done();
-                                          return true;
-                                        });
+  response.set_chunked_content_provider(
+      "text/event-stream",
+      [running](size_t, httplib::DataSink& sink) { return EventStream(*running, sink).run(); });
 }
 
 }  // namespace qnpu::server

@@ -20,7 +20,7 @@ constexpr int kBacklog = 128;  // httplib's own is 5
 constexpr int kSpareThreads = 4;
 
 // Of a connection that is there to be told that there are too many.
-constexpr ConnectionLimits kHurried = {.idle = std::chrono::milliseconds(500),
+constexpr ConnectionLimits kHurried = {.idle = std::chrono::milliseconds(50),
                                        .head = std::chrono::milliseconds(500),
                                        .body = std::chrono::milliseconds(500),
                                        .write = std::chrono::milliseconds(500)};
@@ -81,11 +81,12 @@ HttpServer::HttpServer(Service& service, const HttpOptions& options)
 
 void HttpServer::bind() {
   const bool any = options_.port == 0;
+  errno = 0;
   port_ = any ? bind_to_any_port(options_.host)
               : (bind_to_port(options_.host, options_.port) ? options_.port : -1);
   if (port_ > 0 && ::listen(svr_sock_, kBacklog) == 0) return;
   fail("cannot listen on {} port {}: {}; choose another with --port or --host", options_.host,
-       options_.port, std::strerror(errno));
+       options_.port, errno == 0 ? "no such address" : std::strerror(errno));
 }
 
 void HttpServer::serve() { listen_after_bind(); }
@@ -185,6 +186,7 @@ httplib::Server::HandlerResponse HttpServer::check_request(const Request& reques
       throw ApiError(405, fmt::format("{} takes {}, not {}.", request.path, method, request.method),
                      "", "method_not_allowed");
     }
+    if (method != "POST") check_no_body(request);
     if (method == "POST") check_body(request, options_.connection.body_bytes);
     return HandlerResponse::Unhandled;
   } catch (const ApiError& error) {

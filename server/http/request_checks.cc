@@ -1,5 +1,7 @@
 #include "server/http/request_checks.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 
@@ -51,6 +53,13 @@ void check_key(const httplib::Request& request, const std::string& key) {
   if (!same_secret(given.substr(7), key)) {
     throw ApiError(401, "Incorrect API key provided.", "", "invalid_api_key");
   }
+}
+
+void check_no_body(const httplib::Request& request) {
+  const bool is_empty =
+      !request.has_header("Content-Length") || request.get_header_value("Content-Length") == "0";
+  if (is_empty && !request.has_header("Transfer-Encoding")) return;
+  throw ApiError(400, fmt::format("{} {} takes no body.", request.method, request.path));
 }
 
 void check_body(const httplib::Request& request, size_t most_bytes) {

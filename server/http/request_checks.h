@@ -17,6 +17,8 @@ void check_key(const httplib::Request& request, const std::string& key);
 // JSON, whose length is stated once and is no more than `most_bytes`. What could mean one thing to
 // this server and another to one in front of it is refused.
 void check_body(const httplib::Request& request, size_t most_bytes);
+// Of methods that take none: what is not read would be taken for the next request.
+void check_no_body(const httplib::Request& request);
 
 // What to say of an error that httplib or the connection found.
 ApiError protocol_error(int status, Connection::Trouble trouble);
