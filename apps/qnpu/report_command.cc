@@ -47,8 +47,8 @@ void add_measured(CLI::App& command, const std::string& eval, const std::string&
 }  // namespace
 
 void add_report_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand(
-      "report", "One HTML file that shows an artifact, or two side by side; opens offline");
+  CLI::App* command =
+      app.add_subcommand("report", "One HTML file that shows an artifact, or two side by side");
   command->group(kJudge)->footer(
       "qnpu report my-model\n"
       "qnpu report my-model --eval other-text.json --bench bench.json --out my-model.html\n"
