@@ -19,7 +19,7 @@ class Split : public PreTokenizer {
         behavior_(split_behavior(part)),
         invert_(part.flag("invert", false)) {}
 
-  void split(const Piece& piece, Pieces& out) const override {
+  void split(const TextPiece& piece, TextPieces& out) const override {
     std::vector<Range> matches;
     pattern_.find_all(piece.text, matches);
     split_by(matches, behavior_, invert_, piece, out);
@@ -38,7 +38,7 @@ class Digits : public PreTokenizer {
       : behavior_(part.flag("individual_digits", false) ? SplitBehavior::kIsolated
                                                         : SplitBehavior::kContiguous) {}
 
-  void split(const Piece& piece, Pieces& out) const override {
+  void split(const TextPiece& piece, TextPieces& out) const override {
     std::vector<Range> matches;
     for (size_t i = 0; i < piece.text.size();) {
       const auto byte = static_cast<uint8_t>(piece.text[i]);
@@ -61,8 +61,8 @@ class ByteLevel : public PreTokenizer {
       : add_prefix_space_(part.flag("add_prefix_space", true)),
         use_regex_(part.flag("use_regex", true)) {}
 
-  void split(const Piece& piece, Pieces& out) const override {
-    Piece text = piece;
+  void split(const TextPiece& piece, TextPieces& out) const override {
+    TextPiece text = piece;
     if (add_prefix_space_ && !piece.text.starts_with(' ')) {
       text.text = out.storage.emplace_back(" ").append(piece.text);
     }
@@ -97,7 +97,7 @@ class Metaspace : public PreTokenizer {
     }
   }
 
-  void split(const Piece& piece, Pieces& out) const override {
+  void split(const TextPiece& piece, TextPieces& out) const override {
     std::string& text = out.storage.emplace_back();
     for (const char c : piece.text) c == ' ' ? text += mark_ : text += c;
     const bool prepends = scheme_ == "always" || (scheme_ == "first" && piece.at_start);
@@ -144,10 +144,10 @@ PreTokenizers make_pretokenizers(const JsonPart& part) {
   return result;
 }
 
-void PreTokenizers::split(Piece piece, Pieces& out) const {
-  std::vector<Piece> now = {piece};
+void PreTokenizers::split(TextPiece piece, TextPieces& out) const {
+  std::vector<TextPiece> now = {piece};
   for (const auto& step : steps) {
-    for (const Piece& part : now) step->split(part, out);
+    for (const TextPiece& part : now) step->split(part, out);
     now = std::exchange(out.list, {});
   }
   out.list = std::move(now);

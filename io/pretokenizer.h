@@ -11,14 +11,14 @@
 
 namespace qnpu {
 
-struct Piece {
+struct TextPiece {
   std::string_view text;
   bool at_start = false;  // it begins where the whole input does
 };
 
-// Pieces of a text, and the storage of those that were rewritten.
-struct Pieces {
-  std::vector<Piece> list;
+// TextPieces of a text, and the storage of those that were rewritten.
+struct TextPieces {
+  std::vector<TextPiece> list;
   std::deque<std::string> storage;
   void add(std::string_view text, bool at_start) {
     if (!text.empty()) list.push_back({text, at_start});
@@ -29,7 +29,7 @@ class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   // Appends the parts of `piece` to `out`.
-  virtual void split(const Piece& piece, Pieces& out) const = 0;
+  virtual void split(const TextPiece& piece, TextPieces& out) const = 0;
 };
 
 struct PreTokenizers {
@@ -38,7 +38,7 @@ struct PreTokenizers {
   // maps only those words that it has not seen before.
   bool byte_level = false;
 
-  void split(Piece piece, Pieces& out) const;
+  void split(TextPiece piece, TextPieces& out) const;
 };
 
 // Error: an unknown kind; ByteLevel before another step.

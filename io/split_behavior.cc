@@ -77,7 +77,7 @@ SplitBehavior split_behavior(const JsonPart& part) {
 }
 
 void split_by(const std::vector<Range>& matches, SplitBehavior behavior, bool invert,
-              const Piece& piece, Pieces& out) {
+              const TextPiece& piece, TextPieces& out) {
   for (const Part& part : joined(cover(matches, invert, piece.text.size()), behavior)) {
     if (behavior == SplitBehavior::kRemoved && part.match) continue;
     out.add(piece.text.substr(part.begin, part.end - part.begin),

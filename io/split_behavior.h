@@ -21,6 +21,6 @@ SplitBehavior split_behavior(const JsonPart& part);  // of its key "behavior"
 
 // Appends the pieces of `piece`; `invert` exchanges matches and what lies between them.
 void split_by(const std::vector<Range>& matches, SplitBehavior behavior, bool invert,
-              const Piece& piece, Pieces& out);
+              const TextPiece& piece, TextPieces& out);
 
 }  // namespace qnpu

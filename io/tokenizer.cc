@@ -89,9 +89,9 @@ void Tokenizer::Impl::encode_raw(std::string_view text, bool at_start,
 
 void Tokenizer::Impl::encode_words(std::string_view text, bool at_start,
                                    std::vector<int>& ids) const {
-  Pieces pieces;
+  TextPieces pieces;
   pretokenizers.split({text, at_start}, pieces);
-  for (const Piece& piece : pieces.list) bpe.encode(piece.text, ids);
+  for (const TextPiece& piece : pieces.list) bpe.encode(piece.text, ids);
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

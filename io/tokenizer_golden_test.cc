@@ -69,10 +69,10 @@ TEST(PreTokenizer, SplitsLikeTheLibrary) {
   const std::string text = golden["text"];
   for (const auto& entry : golden["splits"]) {
     const JsonPart part(entry["pre_tokenizer"], "test");
-    Pieces pieces;
+    TextPieces pieces;
     make_pretokenizers(part).split({text, /*at_start=*/true}, pieces);
     std::vector<std::string> result;
-    for (const Piece& piece : pieces.list) result.emplace_back(piece.text);
+    for (const TextPiece& piece : pieces.list) result.emplace_back(piece.text);
     EXPECT_EQ(result, entry["pieces"].get<std::vector<std::string>>()) << entry.dump();
   }
 }

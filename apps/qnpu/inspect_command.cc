@@ -75,7 +75,7 @@ void run(const Options& options) {
   const std::vector<SiteRow> rows =
       site_rows(inspected.graph, inspected.recipe, inspected.report, options.sites);
   if (rows.empty()) fail("no site is called '{}'; * stands for any characters", options.sites);
-  const std::vector<Placement> placed =
+  const std::vector<TargetPlacement> placed =
       placements(inspected.graph, options.targets, options.context);
   if (!options.json) {
     print_text(inspected, rows);

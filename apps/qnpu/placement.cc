@@ -11,9 +11,9 @@ namespace qnpu {
 
 using nlohmann::json;
 
-std::vector<Placement> placements(const Graph& graph, const std::vector<std::string>& targets,
-                                  int context, int parts) {
-  std::vector<Placement> result;
+std::vector<TargetPlacement> placements(const Graph& graph, const std::vector<std::string>& targets,
+                                        int context, int parts) {
+  std::vector<TargetPlacement> result;
   for (const std::string& name : targets) {
     const Target target = load_target(find_target(name));
     result.push_back({target, misplaced(graph, target, context, parts)});
@@ -21,15 +21,15 @@ std::vector<Placement> placements(const Graph& graph, const std::vector<std::str
   return result;
 }
 
-void require_placed(const std::vector<Placement>& placements) {
-  for (const Placement& p : placements) {
+void require_placed(const std::vector<TargetPlacement>& placements) {
+  for (const TargetPlacement& p : placements) {
     if (!p.misplaced.empty()) fail("{}", placement_sentence(p.target, p.misplaced));
   }
 }
 
-json to_json(const std::vector<Placement>& placements) {
+json to_json(const std::vector<TargetPlacement>& placements) {
   json object = json::object();
-  for (const Placement& p : placements) {
+  for (const TargetPlacement& p : placements) {
     json problems = json::array();
     for (const Misplacement& m : p.misplaced) {
       problems.push_back({{"node", m.node}, {"site", m.site}, {"reason", m.reason}});
@@ -39,8 +39,8 @@ json to_json(const std::vector<Placement>& placements) {
   return object;
 }
 
-void print_placements(const std::vector<Placement>& placements, size_t nodes) {
-  for (const Placement& p : placements) {
+void print_placements(const std::vector<TargetPlacement>& placements, size_t nodes) {
+  for (const TargetPlacement& p : placements) {
     if (p.misplaced.empty()) {
       fmt::print("{:<12} places all {} nodes in integers\n", p.target.name, nodes);
     }

@@ -9,18 +9,18 @@
 
 namespace qnpu {
 
-struct Placement {
+struct TargetPlacement {
   Target target;
   std::vector<Misplacement> misplaced;
 };
-std::vector<Placement> placements(const Graph& graph, const std::vector<std::string>& targets,
-                                  int context, int parts = 1);
+std::vector<TargetPlacement> placements(const Graph& graph, const std::vector<std::string>& targets,
+                                        int context, int parts = 1);
 
 // Error: a sentence about the first target that cannot place everything.
-void require_placed(const std::vector<Placement>& placements);
+void require_placed(const std::vector<TargetPlacement>& placements);
 
 // By target: "placed", and of what is not the node, site and reason.
-nlohmann::json to_json(const std::vector<Placement>& placements);
-void print_placements(const std::vector<Placement>& placements, size_t nodes);
+nlohmann::json to_json(const std::vector<TargetPlacement>& placements);
+void print_placements(const std::vector<TargetPlacement>& placements, size_t nodes);
 
 }  // namespace qnpu
