@@ -74,6 +74,11 @@ void append_utf8(std::string& text, int32_t code) {
   text.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(length));
 }
 
+// Bytes that continue no character.
+int64_t count_characters(std::string_view valid_utf8) {
+  return std::ranges::count_if(valid_utf8, [](char c) { return (c & 0xc0) != 0x80; });
+}
+
 bool is_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
 }

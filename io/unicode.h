@@ -21,6 +21,7 @@ size_t count_invalid_utf8(std::string_view text);         // sequences, not byte
 std::string replace_invalid_utf8(std::string_view text);  // each becomes U+FFFD
 void append_utf8(std::string& text, int32_t code);
 
+int64_t count_characters(std::string_view valid_utf8);
 bool is_ascii(std::string_view text);
 bool is_number(int32_t code);      // general category N
 bool is_whitespace(int32_t code);  // property White_Space

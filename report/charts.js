@@ -34,16 +34,15 @@ function label(c, text, x, y, anchor) {
   c.g.append("text").attr("x", x).attr("y", y).attr("text-anchor", anchor || "start").text(text);
 }
 
-// Lines over x. options: lines [{key, name, points: [[x, y], ...], faint}], yDomain, log, marks
-// (draw each point), xLabel, format of y.
+// Lines over x. options: lines [{key, name, points: [[x, y], ...], faint}], yDomain, xLabel,
+// format of y.
 function lineChart(parent, options) {
   const c = canvas(parent, options);
   const points = options.lines.flatMap((line) => line.points.filter((p) => known(p[1])));
   const x = d3.scale.linear().domain(d3.extent(points, (p) => p[0])).range([0, c.width]);
-  const range = options.yDomain || padded(d3.extent(points, (p) => p[1]), options.log);
-  const y = (options.log ? d3.scale.log() : d3.scale.linear()).domain(range).range([c.height, 0]);
-  const ticks = options.log ? logTicks(range) : null;
-  yAxis(c, y, {format: options.format, values: ticks});
+  const range = options.yDomain || padded(d3.extent(points, (p) => p[1]));
+  const y = d3.scale.linear().domain(range).range([c.height, 0]);
+  yAxis(c, y, {format: options.format});
   xAxis(c, x, {format: (v) => (v % 1 ? "" : String(v))});
   const path = d3.svg.line().defined((p) => known(p[1])).x((p) => x(p[0])).y((p) => y(p[1]));
   for (const line of options.lines) {
@@ -57,27 +56,14 @@ function lineChart(parent, options) {
   if (options.xLabel) label(c, options.xLabel, c.width, c.height + 24, "end");
 }
 
-function padded(extent, log) {
+function padded(extent) {
   let [low, high] = extent;
-  if (!known(low)) return log ? [1, 10] : [0, 1];
-  if (log) return [low * 0.85, high * 1.18];
+  if (!known(low)) return [0, 1];
   const more = (high - low || Math.abs(high) || 1) * 0.08;
   return [low - more, high + more];
 }
 
-// At most five, of 1, 2, 5 times powers of ten.
-function logTicks(range) {
-  const all = [];
-  for (let power = -12; power < 13; ++power) {
-    for (const digit of [1, 2, 5]) all.push(digit * Math.pow(10, power));
-  }
-  let inside = all.filter((v) => v >= range[0] && v <= range[1]);
-  if (inside.length > 5) inside = inside.filter((v) => /^1(e|0*$)/.test(v.toPrecision(1)) || /^0\.0*1$/.test(String(v)));
-  while (inside.length > 6) inside = inside.filter((_, i) => i % 2 === 0);
-  return inside;
-}
-
-// Bars from the left, one row each. options: rows [{name, value, key, tip, text}], log.
+// Bars from the left, one row each. options: rows [{name, value, key, tip, text}].
 function barChart(parent, options) {
   const step = options.step || 20;
   const margin = {top: 4, right: 104, bottom: 4, left: options.left || 150};

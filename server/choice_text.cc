@@ -2,15 +2,9 @@
 
 #include <algorithm>
 
+#include "io/unicode.h"
+
 namespace qnpu::server {
-namespace {
-
-int count_characters(std::string_view utf8) {
-  return static_cast<int>(
-      std::ranges::count_if(utf8, [](unsigned char c) { return (c & 0xc0) != 0x80; }));
-}
-
-}  // namespace
 
 TextPart ChoiceText::add(const TokenOutput& output) {
   if (stopped_) return {};
@@ -77,12 +71,12 @@ TextPart ChoiceText::release(size_t end) {
   while (count < tokens_.size() && (whole || static_cast<size_t>(tokens_[count].offset) < end)) {
     TextToken& token = tokens_[count++];
     const auto before = std::string_view(part.text).substr(0, static_cast<size_t>(token.offset));
-    token.offset = characters_ + count_characters(before);
+    token.offset = characters_ + static_cast<int>(count_characters(before));
     part.tokens.push_back(std::move(token));
   }
   tokens_.erase(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(count));
   for (TextToken& token : tokens_) token.offset -= static_cast<int>(end);
-  characters_ += count_characters(part.text);
+  characters_ += static_cast<int>(count_characters(part.text));
   held_.erase(0, end);
   return part;
 }

@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "io/files.h"
+#include "io/unicode.h"
 #include "model/tokens.h"
 
 namespace qnpu {
@@ -61,11 +62,6 @@ int gold_of(const json& item, size_t choices, const std::string& where) {
 // may hold it and the beginning of the choice.
 std::string without_trailing_space(const std::string& query) {
   return query.substr(0, query.find_last_not_of(kWhitespace) + 1);
-}
-
-// Of valid UTF-8: bytes that continue none.
-int64_t count_characters(std::string_view text) {
-  return std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; });
 }
 
 TaskItem read_item(const Tokenizer& tokenizer, std::string_view line, const std::string& where) {
