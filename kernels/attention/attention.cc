@@ -30,15 +30,18 @@ struct TileScratch {
   uint16_t* e;       // [C]
 };
 
+// Between rows of scores and of planes.
+int64_t row_stride(const AttentionShape& s) { return padded_k(s.context, 8); }
+
 // A multiple of 64, as all its parts are.
 size_t tile_bytes(const AttentionShape& s) {
-  const auto context = static_cast<size_t>(padded_k(s.context, 8));
+  const auto context = static_cast<size_t>(row_stride(s));
   return (2 * kTileRows + 1) * padded_k(s.head_dim, 8) + kTileRows * context * 2 +
          2 * kTileRows * context + context * 2;
 }
 
 TileScratch tile_scratch(void* scratch, const AttentionShape& s, int worker) {
-  const int64_t context = padded_k(s.context, 8);
+  const int64_t context = row_stride(s);
   uint8_t* p = align64(scratch) + worker * tile_bytes(s);
   TileScratch t;
   t.queries = p;
@@ -61,6 +64,7 @@ struct Tile {
 struct Work {
   const AttentionShape& shape;
   const AttentionLaw& law;
+  const ExpPieces& exp;
   Isa isa;
   int group() const { return shape.heads / shape.kv_heads; }
   int seen(const Tile& tile, int r) const {
@@ -121,7 +125,7 @@ void score_block(const Work& work, const Tile& tile, int c0, int n, RequantBlock
     const int cols = std::min(n, work.seen(tile, r) - c0);
     if (cols <= 0) continue;
     requantize_row_s16(acc + r * kCols, acc + (tile.rows + r) * kCols, cols, block,
-                       scratch.scores + r * padded_k(s.context, 8) + c0, work.isa);
+                       scratch.scores + r * row_stride(s) + c0, work.isa);
   }
 }
 
@@ -137,14 +141,18 @@ void tile_scores(const Work& work, const Tile& tile, const TileScratch& scratch)
 
 // Planes are zero from where a row's token no longer sees to where the last row's does.
 void tile_softmax(const Work& work, const Tile& tile, const TileScratch& scratch) {
-  const int64_t stride = padded_k(work.shape.context, 8);
+  const int64_t stride = row_stride(work.shape);
   const int64_t end = padded_k(work.seen(tile, tile.rows - 1), 8);
-  const auto run = work.isa >= Isa::kAvx512Vnni ? softmax_row_avx512vnni : softmax_row;
   for (int r = 0; r < tile.rows; ++r) {
     const int seen = work.seen(tile, r);
     uint8_t* high = scratch.planes + r * stride;
     uint8_t* low = scratch.planes + (tile.rows + r) * stride;
-    run({scratch.scores + r * stride, seen, scratch.e, high, low}, work.law);
+    const SoftmaxRow row = {scratch.scores + r * stride, seen, scratch.e, high, low};
+    if (work.isa >= Isa::kAvx512Vnni) {
+      softmax_row_avx512vnni(row, work.law, work.exp);
+    } else {
+      softmax_row(row, work.law);
+    }
     std::fill(high + seen, high + end, uint8_t{0});
     std::fill(low + seen, low + end, uint8_t{0});
   }
@@ -162,7 +170,7 @@ void tile_context(const Work& work, const Tile& tile, const TileScratch& scratch
                     .n = n,
                     .k = seen,
                     .a = scratch.planes,
-                    .lda = padded_k(s.context, 8),
+                    .lda = row_stride(s),
                     .b = tile.segment->v_cache + value_offset(s, tile.kv_head, 0, d0),
                     .ldb = s.context,
                     .c = acc});
@@ -217,7 +225,8 @@ void attention_s16s8_s16(std::span<const AttentionSegment> segments, const Atten
     }
     return;
   }
-  const Work work{shape, law, isa};
+  const ExpPieces exp = exp_pieces(law);
+  const Work work{shape, law, exp, isa};
   const int rows = rows_per_tile(segments, shape);
   int64_t tiles = 0;
   for (const AttentionSegment& segment : segments) tiles += tiles_of(segment, shape, rows);

@@ -27,7 +27,16 @@ struct SoftmaxRow {
   uint8_t* low;
 };
 void softmax_row(const SoftmaxRow& row, const AttentionLaw& law);
-void softmax_row_avx512vnni(const SoftmaxRow& row, const AttentionLaw& law);
+
+// Both tables of the exponential in pieces of 16 bits: a number of the high table is at most 2^30,
+// one of the low table 2^15.
+struct alignas(64) ExpPieces {
+  uint16_t low[256], top[256], bottom[256];
+  int groups;  // of 64 numbers of the high table, up to the last that is not always cut to zero
+};
+ExpPieces exp_pieces(const AttentionLaw& law);
+void softmax_row_avx512vnni(const SoftmaxRow& row, const AttentionLaw& law,
+                            const ExpPieces& tables);
 
 // Positions that token t of this call sees.
 inline int visible(const AttentionShape& shape, int t) { return shape.position + t + 1; }

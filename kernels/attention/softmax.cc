@@ -65,6 +65,20 @@ void softmax_row(const SoftmaxRow& row, const AttentionLaw& law) {
   divide_to_bytes(row.e, row.n, softmax_reciprocal(sum), row.high, row.low);
 }
 
+QNPU_VECTORIZE ExpPieces exp_pieces(const AttentionLaw& law) {
+  ExpPieces t;
+  for (int i = 0; i < 256; ++i) {
+    t.low[i] = static_cast<uint16_t>(law.exp_low[i]);
+    t.top[i] = static_cast<uint16_t>(law.exp_high[i] >> 16);
+    t.bottom[i] = static_cast<uint16_t>(law.exp_high[i]);
+  }
+  int numbers = 256;
+  // high * low >> 30 is zero where high is below 2^15.
+  while (numbers > 1 && law.exp_high[numbers - 1] < 1 << 15) --numbers;
+  t.groups = (numbers + 63) / 64;
+  return t;
+}
+
 size_t attention_scratch_bytes(const AttentionShape& s) {
   // Two planes of bytes, or a row of 32-bit exponentials for every second row.
   const size_t rows = std::max<size_t>(size_t{2} * s.heads * s.tokens, 4);
