@@ -12,7 +12,7 @@ namespace qnpu {
 
 namespace {
 
-constexpr size_t kCachedWords = 1 << 16;
+constexpr size_t kCachedWords = 1 << 14;
 constexpr size_t kLongestCached = 256;  // longer words hardly come twice
 
 uint64_t pair_key(int left, int right) {

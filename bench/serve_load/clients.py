@@ -32,8 +32,8 @@ class Request:
     error: str = ""
 
 
-def prompt(load: Load, draw: random.Random) -> str:
-    length = draw.randint(20, load.characters)
+def prompt(load: Load, draw: random.Random, longest: bool) -> str:
+    length = load.characters if longest else draw.randint(20, load.characters)
     begin = draw.randrange(max(1, len(load.text) - length))
     return load.text[begin:begin + length]
 
@@ -59,7 +59,9 @@ async def run_client(number: int, load: Load, server: Server, requests: list[Req
     client = openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
     while time.monotonic() - clock < load.warm_up + load.seconds:
         request = Request(number, time.monotonic() - clock)
-        await ask(client, server.model, load, request, prompt(load, draw), clock)
+        # The longest first: a slot's memory is touched as far as its longest sequence goes.
+        text = prompt(load, draw, longest=request.sent < load.warm_up)
+        await ask(client, server.model, load, request, text, clock)
         requests.append(request)
     await client.close()
 

@@ -25,7 +25,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--text", type=Path, default=ROOT / "testdata/goldens/prose.txt")
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--warm-up", type=float, default=10, help="seconds that are not counted")
+    parser.add_argument("--warm-up", type=float, default=20,
+                        help="seconds of the longest prompts, which are not counted")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--characters", type=int, default=600, help="of a prompt, at most")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer, at most")
