@@ -29,9 +29,12 @@ struct SiteEntry {
 };
 
 // An artifact that is loaded, and what was asked of it so far.
+class GuardedSession;
+
 struct Model {
   std::shared_ptr<const Artifact> artifact;
   std::shared_ptr<const Tokenizer> tokenizer;  // null until somebody wants it
+  std::weak_ptr<const GuardedSession> latest;  // whose weights the next session shares
 
   const Graph& graph() const { return artifact->graph; }
 };

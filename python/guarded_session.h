@@ -34,6 +34,8 @@ class GuardedSession {
   }
 
   const std::shared_ptr<const Artifact>& artifact() const { return artifact_; }
+  // Shares its weights; this one may be at work meanwhile.
+  Session another(const SessionOptions& options) const { return Session(session_, options); }
 
  private:
   class Alone {

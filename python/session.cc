@@ -15,16 +15,19 @@ namespace {
 constexpr std::chrono::milliseconds kBetweenLooks(100);
 
 Session open(const Model& model, const SessionOptions& options) {
+  const std::shared_ptr<const GuardedSession> other = model.latest.lock();
   const nb::gil_scoped_release release;
-  return Session(model.artifact, options);
+  return other ? other->another(options) : Session(model.artifact, options);
 }
 
-std::shared_ptr<GuardedSession> make(const Model& model, int context, int threads, int max_rows) {
+std::shared_ptr<GuardedSession> make(Model& model, int context, int threads, int max_rows) {
   SessionOptions options;
   options.context = context;
   options.threads = threads;
   options.max_rows = max_rows;
-  return std::make_shared<GuardedSession>(model, options);
+  auto session = std::make_shared<GuardedSession>(model, options);
+  model.latest = session;
+  return session;
 }
 
 std::vector<float> to_real(const std::vector<int16_t>& integers, double scale) {

@@ -48,13 +48,14 @@ struct Session::Impl {
   Arena arena;
   Arena trace_arena;
   BoundGraph bound;
-  WeightPanels panels;
+  std::shared_ptr<const WeightPanels> panels;  // of all sessions that were made from one
   Batch batch{1, 1};
   std::vector<int16_t> widened;  // logits, where the graph's are 8-bit
   Trace trace;
   Watch watch;
 
-  Impl(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
+  Impl(std::shared_ptr<const Artifact> artifact, const SessionOptions& options,
+       std::shared_ptr<const WeightPanels> panels);
   PlanSize plan_size(int sequences, Isa isa) const;
   void check(std::span<const int32_t> tokens, int sequence) const;
   void check_sequence(int sequence) const;
@@ -68,8 +69,11 @@ struct Session::Impl {
   const Site& logits_site() const { return artifact->graph.site(artifact->graph.nodes.back().out); }
 };
 
-Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& options)
-    : artifact(std::move(from)), context(choose_context(*artifact, options)) {
+Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& options,
+                    std::shared_ptr<const WeightPanels> ready)
+    : artifact(std::move(from)),
+      context(choose_context(*artifact, options)),
+      panels(std::move(ready)) {
   const Graph& graph = artifact->graph;
   capacity = cache_capacity(context);
   max_rows =
@@ -83,7 +87,10 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
   plan = make_plan(graph, plan_size(options.sequences, options.isa));
   arena = allocate_arena(plan.arena_bytes);
   bound = bind_graph(*artifact, plan, capacity, arena.get(), options.isa);
-  panels = WeightPanels(bound);
+  if (!panels || !panels->give(bound)) {
+    panels = std::make_shared<WeightPanels>(bound);
+    panels->give(bound);
+  }
   for (int i = 0; i < options.sequences; ++i) write_prefix(*artifact, bound, i);
   if (bitwidth(logits_site().qparams.dtype) == 8) {
     widened.resize(static_cast<size_t>(max_rows) * static_cast<size_t>(vocab));
@@ -219,7 +226,9 @@ void Session::Impl::set_trace(Trace wished) {
 }
 
 Session::Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options)
-    : impl_(std::make_unique<Impl>(std::move(artifact), options)) {}
+    : impl_(std::make_unique<Impl>(std::move(artifact), options, nullptr)) {}
+Session::Session(const Session& other, const SessionOptions& options)
+    : impl_(std::make_unique<Impl>(other.impl_->artifact, options, other.impl_->panels)) {}
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;

@@ -40,13 +40,16 @@ struct SiteValues {
   int64_t row_stride;  // kScores and kVCache: the cache's capacity (at least context()); else cols
 };
 
-// A session belongs to one thread at a time; several may share an artifact, but each lays the
-// weights out for itself. Where a sequence is not named it is the first, 0.
+// A session belongs to one thread at a time; several may share an artifact. Where a sequence is not
+// named it is the first, 0.
 class Session {
  public:
   // Error: more context than the artifact has positions or no more than its prefix, sizes below 1,
   // a law without a kernel, too little memory.
   Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
+  // Of the same artifact as `other`, whose weights, laid out for the processor, it shares: else each
+  // session lays them out for itself. `other` may be in use meanwhile, and may go first.
+  Session(const Session& other, const SessionOptions& options);
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;

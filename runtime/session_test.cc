@@ -91,6 +91,17 @@ TEST_P(SessionTest, CutsAndThreadsDoNotMatter) {
   expect_equal(wanted, run_and_record(parallel, tokens_, 11));
 }
 
+// Weights outlive the session that laid them out, and another instruction set has its own.
+TEST_P(SessionTest, SessionsShareWeights) {
+  auto first = std::make_unique<Session>(session());
+  const SiteRows wanted = run_and_record(*first, tokens_, kTokens);
+  Session second(*first, {.context = 100, .max_rows = 80, .threads = 1});
+  Session reference(second, {.context = 100, .max_rows = 80, .isa = Isa::kReference});
+  first.reset();
+  expect_equal(wanted, run_and_record(second, tokens_, kTokens));
+  expect_equal(wanted, run_and_record(reference, tokens_, kTokens));
+}
+
 TEST_P(SessionTest, ReferenceCutsDoNotMatter) {
   Session whole = session(1, Isa::kReference);
   Session cut = session(1, Isa::kReference);

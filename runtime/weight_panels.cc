@@ -35,7 +35,7 @@ void fill(const LinearWeights& w, uint8_t* panels, Isa isa) {
 
 void WeightPanels::Free::operator()(uint8_t* pointer) const { std::free(pointer); }
 
-WeightPanels::WeightPanels(BoundGraph& bound) {
+WeightPanels::WeightPanels(const BoundGraph& bound) {
   if (!takes_panels(bound.isa)) return;
   size_t bytes = 0;
   for (const BoundNode& node : bound.nodes) {
@@ -48,12 +48,22 @@ WeightPanels::WeightPanels(BoundGraph& bound) {
   // Large pages: decoding reads all of it for every token, and small ones cost a fifth of that.
   ::madvise(data_.get(), whole, MADV_HUGEPAGE);
   uint8_t* panels = data_.get();
-  for (BoundNode& node : bound.nodes) {
+  for (const BoundNode& node : bound.nodes) {
     if (node.op != Op::kLinear) continue;
     fill(node.linear, panels, bound.isa);
+    panels += bytes_of(node.linear);
+  }
+}
+
+bool WeightPanels::give(BoundGraph& bound) const {
+  if (takes_panels(bound.isa) != (data_ != nullptr)) return false;
+  const uint8_t* panels = data_.get();
+  for (BoundNode& node : bound.nodes) {
+    if (panels == nullptr || node.op != Op::kLinear) continue;
     node.linear.panels = panels;
     panels += bytes_of(node.linear);
   }
+  return true;
 }
 
 }  // namespace qnpu

@@ -126,6 +126,15 @@ class Logits(Case):
         np.testing.assert_array_equal(session.prefill(tokens[:5]), real[4])
         self.assertEqual(session.position, 5)
 
+    def test_weights_outlive_the_session_that_laid_them_out(self) -> None:
+        tokens = self.tokens(20)
+        sessions = [quantnpu.Session(self.model)]
+        wanted = sessions[0].append_integers(tokens)
+        sessions.append(quantnpu.Session(self.model, threads=1))
+        del sessions[0]
+        gc.collect()
+        np.testing.assert_array_equal(sessions[0].append_integers(tokens), wanted)
+
     def test_a_prefix_takes_positions(self) -> None:
         model = quantnpu.load(PREFIXED)
         session = quantnpu.Session(model)
