@@ -47,8 +47,8 @@ class Session {
   // Error: more context than the artifact has positions or no more than its prefix, sizes below 1,
   // a law without a kernel, too little memory.
   Session(std::shared_ptr<const Artifact> artifact, const SessionOptions& options);
-  // Of the same artifact as `other`, whose weights, laid out for the processor, it shares: else each
-  // session lays them out for itself. `other` may be in use meanwhile, and may go first.
+  // Of the same artifact as `other`, whose weights, laid out for the processor, it shares: else
+  // each session lays them out for itself. `other` may be in use meanwhile, and may go first.
   Session(const Session& other, const SessionOptions& options);
   ~Session();
   Session(Session&&) noexcept;

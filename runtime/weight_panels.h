@@ -1,6 +1,6 @@
-// A model's weights in the layout of the vector kernels (kernels/matmul/panels.h), made when its first
-// session is. They take the place of the artifact's own rows in memory: those pages are given back,
-// and come from the file again should somebody read them.
+// A model's weights in the layout of the vector kernels (kernels/matmul/panels.h), made when its
+// first session is. They take the place of the artifact's own rows in memory: those pages are given
+// back, and come from the file again should somebody read them.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ class WeightPanels {
   // threads. Error if there is too little memory.
   explicit WeightPanels(const BoundGraph& bound);
 
-  // Gives the linears of `bound`, a graph of the same artifact, their panels. Whether it did: not if
-  // that graph's instruction set wants rows and these are panels, or the other way round.
+  // Gives the linears of `bound`, a graph of the same artifact, their panels. Whether it did: not
+  // if that graph's instruction set wants rows and these are panels, or the other way round.
   bool give(BoundGraph& bound) const;
 
  private:
