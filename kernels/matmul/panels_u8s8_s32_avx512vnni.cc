@@ -22,7 +22,7 @@ __m512i broadcast4(const uint8_t* a) {
   return _mm512_set1_epi32(four);
 }
 
-constexpr int64_t kAhead = 12 * 64;  // bytes
+constexpr int64_t kAhead = 4096;  // bytes
 
 // Sums of kRows rows: the left columns of the panel and the right ones.
 template <int kRows>
