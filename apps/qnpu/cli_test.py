@@ -13,22 +13,12 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
-import tempfile
 import time
-import unittest
 
-PROGRAM = pathlib.Path(sys.argv[1])
-SOURCE = pathlib.Path(sys.argv[2])
-MODEL = SOURCE / "testdata/models/tiny-llama"
+from program_testing import MODEL, PROGRAM, SOURCE, TEXT, FolderCase, main, quantize, run
+
 PREFIXED = SOURCE / "testdata/artifacts/v2-prefix-qwen3"  # 80 positions, a prefix of 2 tokens
-TEXT = SOURCE / "testdata/goldens/prose.txt"
 PROGRESS = re.compile(r"(?!qnpu:).*: [\d.]+ (s|min)|(?!qnpu:).* \d+ of \d+.*|expected: .*")
-
-
-def run(*arguments, program=PROGRAM, **options):
-    command = [str(program)] + [str(a) for a in arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
 def tree(folder):
@@ -48,24 +38,16 @@ def write_safetensors(path, header, data):
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-class Case(unittest.TestCase):
+class Case(FolderCase):
     @classmethod
     def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.folder = pathlib.Path(folder.name)
+        super().setUpClass()
         cls.artifact = cls.folder / "artifact"
         cls.quantized = cls.quantize(cls.artifact)
 
     @classmethod
-    def quantize(cls, out, *arguments, model=MODEL, recipe="w8a8kv8", calib=TEXT, **options):
-        return run("quantize", "--model", model, "--recipe", recipe, "--calib", calib, "--out", out,
-                   "--samples", 4, "--length", 64, "--json", *arguments, **options)
-
-    def json(self, *arguments):
-        result = run(*arguments, "--json")
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return json.loads(result.stdout)
+    def quantize(cls, out, *arguments, **options):
+        return quantize(out, "--json", *arguments, **options)
 
     def assert_error(self, result, *words):
         """Exit code 1 and, progress aside, one line that holds all `words`."""
@@ -702,4 +684,4 @@ class Interrupts(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
+    main()

@@ -6,15 +6,10 @@
 
 import json
 import os
-import pathlib
 import subprocess
-import sys
-import tempfile
-import unittest
 
-PROGRAM = pathlib.Path(sys.argv[1])
-SOURCE = pathlib.Path(sys.argv[2])
-TEXT = SOURCE / "testdata/goldens/prose.txt"
+from program_testing import SOURCE, TEXT, FolderCase, main, quantize, run
+
 GRAPH = ("--rows", 16, "--context", 80)
 PYTHON = os.environ.get("QNPU_PYTHON", SOURCE / ".venv/bin/python")
 # Their laws are near the NPU's, not equal (docs/numerics.md).
@@ -24,35 +19,17 @@ BIASED = ("q_proj.out", "k_proj.out", "v_proj.out")  # of Qwen2
 NEAR_16 = NEAR + ("qkv_proj.in", "gate_up_proj.in", "silu.out")
 
 
-def run(*arguments, **environment):
-    command = [str(PROGRAM)] + [str(a) for a in arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, **environment})
-
-
-class Case(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.folder = pathlib.Path(folder.name)
-
+class Case(FolderCase):
     @classmethod
     def quantized(cls, model, recipe="fast"):
         out = cls.folder / f"{model}.{recipe}"
         if not out.exists():
-            result = run("quantize", "--model", SOURCE / "testdata/models" / model, "--recipe", recipe,
-                         "--calib", TEXT, "--samples", 4, "--length", 64, "--out", out)
+            result = quantize(out, model=SOURCE / "testdata/models" / model, recipe=recipe)
             assert result.returncode == 0, result.stderr
         return out
 
-    def ask(self, *arguments):
-        result = run(*arguments, "--json")
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return json.loads(result.stdout)
-
     def refuse(self, out, *arguments, words, **environment):
-        result = run(*arguments, "--out", out, **environment)
+        result = run(*arguments, "--out", out, env={**os.environ, **environment})
         last = result.stderr.strip().splitlines()[-1]
         self.assertEqual(result.returncode, 1)
         self.assertTrue(last.startswith("qnpu: error: "), result.stderr)
@@ -60,13 +37,12 @@ class Case(unittest.TestCase):
             self.assertIn(word, last)
         self.assertEqual([x.name for x in self.folder.iterdir() if out.name in x.name], [])
 
-
     def work(self, artifact, arguments):
         return self.folder / "work" / "_".join([artifact.name, *map(str, arguments)])
 
     def verify(self, artifact, *arguments):
-        return self.ask("verify", artifact, "--text", TEXT, "--tokens", 60, "--decode", 20, *GRAPH,
-                        "--work", self.work(artifact, arguments), *arguments)
+        return self.json("verify", artifact, "--text", TEXT, "--tokens", 60, "--decode", 20, *GRAPH,
+                         "--work", self.work(artifact, arguments), *arguments)
 
 
 class Emulator(Case):
@@ -107,7 +83,7 @@ class Emulator(Case):
         artifact = self.quantized("tiny-llama", "executorch-w4a16-block")
         self.check_sites(self.verify(artifact), NEAR_16)
         out = self.folder / "blocks"
-        self.ask("export", artifact, *GRAPH, "--out", out)
+        self.json("export", artifact, *GRAPH, "--out", out)
         described = json.loads((artifact / "graph.json").read_text())["graph"]["sites"]
         blocks = sum(s["rows"] * s["cols"] for s in described if s.get("block_size"))
         self.assertGreater(blocks, 50000)
@@ -155,7 +131,7 @@ class Emulator(Case):
 
     def test_an_operation_that_the_compiler_has_not(self):
         out = self.folder / "unplaceable"
-        self.ask("export", self.quantized("tiny-llama"), *GRAPH, "--out", out)
+        self.json("export", self.quantized("tiny-llama"), *GRAPH, "--out", out)
         change = ("import onnx, sys; m = onnx.load(sys.argv[1], load_external_data=False)\n"
                   "for n in m.graph.node:\n"
                   "  if n.name == 'layers.1.mlp.silu.sigmoid/sigmoid': n.op_type = 'Erf'\n"
@@ -172,7 +148,7 @@ class Emulator(Case):
     # Where the compiler's log names nothing, as in finalization, beginnings of the graph are tried.
     def test_the_first_node_that_is_refused(self):
         out = self.folder / "beginnings"
-        self.ask("export", self.quantized("tiny-qwen3"), *GRAPH, "--out", out)
+        self.json("export", self.quantized("tiny-qwen3"), *GRAPH, "--out", out)
         search = ("import onnx, sys; sys.path.insert(0, sys.argv[2]); import refusal, session\n"
                   "soc, tries = session.soc_named('SM8750'), []\n"
                   "def compiles(model):\n"
@@ -192,7 +168,7 @@ class Emulator(Case):
 
     def test_both_phones_share_weights(self):
         artifact, out = self.quantized("tiny-llama"), self.folder / "shared"
-        result = self.ask("export", artifact, "--to", "qnn", "--soc", "SM8650,SM8750", *GRAPH, "--out",
+        result = self.json("export", artifact, "--to", "qnn", "--soc", "SM8650,SM8750", *GRAPH, "--out",
                           out)
         for soc in ("SM8650", "SM8750"):
             self.assertEqual(list(result[soc]["binaries"]), [f"prefill.{soc}_qnn.bin"])
@@ -203,7 +179,7 @@ class Emulator(Case):
 
 class Bundles(Case):
     def greedy(self, model, on, *arguments):
-        return self.ask("verify", self.quantized(model), "--on", on, "--text", TEXT, "--tokens", 21,
+        return self.json("verify", self.quantized(model), "--on", on, "--text", TEXT, "--tokens", 21,
                         *GRAPH, "--work", self.folder / f"{model}.work", *arguments)
 
     def check(self, model):
@@ -234,7 +210,7 @@ class Estimates(Case):
     def estimate(self, recipe, *arguments):
         export = self.folder / f"estimate-{recipe}"
         if not export.exists():
-            self.ask("export", self.quantized("tiny-llama", recipe), "--out", export, *GRAPH)
+            self.json("export", self.quantized("tiny-llama", recipe), "--out", export, *GRAPH)
         python = os.environ.get("QNPU_PYTHON", str(SOURCE / ".venv/bin/python"))
         command = [python, SOURCE / "npu/htp/estimate.py", export, *arguments]
         result = subprocess.run([str(x) for x in command], capture_output=True, text=True, timeout=300,
@@ -300,4 +276,4 @@ class BadInput(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
+    main()

@@ -7,58 +7,35 @@ import json
 import pathlib
 import resource
 import shutil
-import subprocess
-import sys
-import tempfile
-import unittest
 
 from playwright.sync_api import sync_playwright
 
-PROGRAM = pathlib.Path(sys.argv[1])
-SOURCE = pathlib.Path(sys.argv[2])
-MODEL = SOURCE / "testdata/models/tiny-llama"
+from program_testing import MODEL, SOURCE, TEXT, FolderCase, main, quantize, run
+
 OLD = SOURCE / "testdata/artifacts/v1-tiny-qwen3"
-TEXT = SOURCE / "testdata/goldens/prose.txt"
 SECTIONS = ("summary", "depth", "map", "inputs", "sensitivity", "learning", "operations", "memory",
             "sites", "made")
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>{{data}}"
 
 
-def run(*arguments, **options):
-    command = [str(PROGRAM)] + [str(a) for a in arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
-
-
-def quantize(out, recipe):
-    result = run("quantize", "--model", MODEL, "--recipe", recipe, "--calib", TEXT, "--out", out,
-                 "--samples", 4, "--length", 64)
-    assert result.returncode == 0, result.stderr
-
-
-class Case(unittest.TestCase):
+class Case(FolderCase):
     @classmethod
     def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.folder = pathlib.Path(folder.name)
+        super().setUpClass()
         recipe = json.loads((SOURCE / "recipes/default.json").read_text())
         recipe["tune"].update({"steps": 4, "sequences": 1, "length": 16, "warmup": 1})
         recipe["description"] = HOSTILE
         (cls.folder / "tuned.json").write_text(json.dumps(recipe))
         cls.tuned, cls.plain = cls.folder / "tuned", cls.folder / "plain"
-        quantize(cls.tuned, cls.folder / "tuned.json")
-        quantize(cls.plain, "w8a8kv8")
+        for out, recipe in ((cls.tuned, cls.folder / "tuned.json"), (cls.plain, "w8a8kv8")):
+            result = quantize(out, recipe=recipe)
+            assert result.returncode == 0, result.stderr
 
     def report(self, *arguments):
         out = self.folder / "report.html"
         result = run("report", *arguments, "--out", out)
         self.assertEqual(result.returncode, 0, result.stderr)
         return out
-
-    def json(self, *arguments):
-        result = run(*arguments, "--json")
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return json.loads(result.stdout)
 
 
 class Pages(Case):
@@ -250,4 +227,4 @@ class Files(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=["report_test.py", "-v"] + sys.argv[3:])
+    main()
