@@ -64,9 +64,8 @@ void run(Options options) {
   options.service.time_limit = milliseconds(options.time_limit);
   Service service(options.artifact, options.service);
   HttpServer http(service, options.http);
-  fmt::print(stderr, "qnpu: {} at http://{}:{} ({} slots of {} tokens{})\n", service.name(),
-             options.http.host, http.port(), options.service.engine.slots,
-             service.engine().longest_prompt(),
+  fmt::print(stderr, "qnpu: {} at {} ({} slots of {} tokens{})\n", service.name(), http.url(),
+             options.service.engine.slots, service.engine().longest_prompt(),
              options.http.api_key.empty() ? "" : ", with an API key");
   auto serving = std::async(std::launch::async, [&] { http.serve(); });
   wait_for_interrupt(serving);
@@ -94,6 +93,11 @@ void add_http_options(CLI::App& command, Options& options) {
   command.add_option("--port", options.http.port, "0: any that is free")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
+  command
+      .add_option("--allow-host", options.http.hosts,
+                  "Name that requests may have in their Host header, besides localhost and the "
+                  "address; may be given several times")
+      ->allow_extra_args(false);
   command.add_option("--name", options.service.name, "The model's name (default: its folder's)");
   command.add_option("--api-key", options.http.api_key,
                      "Clients must send it (better in the environment variable QNPU_API_KEY)");

@@ -21,7 +21,7 @@ class Server:
         self.process = subprocess.Popen([str(x) for x in command], stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
-        match = re.search(r"qnpu: (.*) at (http://[\d.]+:\d+)", line)
+        match = re.search(r"qnpu: (.*) at (http://\S+:\d+)", line)
         if match is None:
             raise Failed(f"the server did not start: {line.strip()}")
         self.model, self.url = match[1], match[2]

@@ -10,6 +10,7 @@
 #include "io/files.h"
 #include "server/api/fields.h"
 #include "server/http/answering.h"
+#include "server/http/hosts.h"
 #include "server/http/request_checks.h"
 
 namespace qnpu::server {
@@ -77,6 +78,7 @@ HttpServer::HttpServer(Service& service, const HttpOptions& options)
   add_pages();
   add_routes();
   bind();
+  name_hosts();
 }
 
 void HttpServer::bind() {
@@ -87,6 +89,16 @@ void HttpServer::bind() {
   if (port_ > 0 && ::listen(svr_sock_, kBacklog) == 0) return;
   fail("cannot listen on {} port {}: {}; choose another with --port or --host", options_.host,
        options_.port, errno == 0 ? "no such address" : std::strerror(errno));
+}
+
+std::string HttpServer::url() const {
+  return fmt::format("http://{}:{}", host_in_url(options_.host), port_);
+}
+
+void HttpServer::name_hosts() {
+  if (options_.hosts.empty() && !is_loopback(svr_sock_)) return;
+  hosts_ = {"localhost", "127.0.0.1", "[::1]", host_in_url(options_.host)};
+  for (const std::string& name : options_.hosts) hosts_.push_back(host_in_url(name));
 }
 
 void HttpServer::serve() { listen_after_bind(); }
@@ -179,6 +191,7 @@ httplib::Server::HandlerResponse HttpServer::check_request(const Request& reques
                                                            Response& response) {
   try {
     check_room();
+    if (!hosts_.empty()) check_host(request, hosts_);
     if (request.path.starts_with("/v1/")) check_key(request, options_.api_key);
     const std::string method = method_of(request);
     if (request.method != method && !(method == "GET" && request.method == "HEAD")) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "server/http/connection.h"
 #include "server/service.h"
@@ -17,6 +18,9 @@ struct HttpOptions {
   std::string host = "127.0.0.1";
   int port = 8080;      // 0: any that is free
   std::string api_key;  // empty: none is asked for
+  // Names that a request's Host may have besides those of the loopback. Requests are held against
+  // them if there are any, or if `host` is of the loopback.
+  std::vector<std::string> hosts;
   int max_connections = 256;
   ConnectionLimits connection = {};
   std::filesystem::path pages;  // folder of the chat page
@@ -27,8 +31,8 @@ class HttpServer : private httplib::Server {
   // Error: the address cannot be had, a file of the page is missing.
   HttpServer(Service& service, const HttpOptions& options);
 
-  int port() const { return port_; }
-  void serve();  // until stop()
+  std::string url() const;  // without a path
+  void serve();             // until stop()
   // Accepts nothing more; serve() returns when the answers that are being written are at their end.
   void stop();
 
@@ -38,6 +42,7 @@ class HttpServer : private httplib::Server {
 
   bool process_and_close_socket(socket_t socket) override;
   void bind();
+  void name_hosts();
   void add_pages();
   void add_routes();
   HandlerResponse check_request(const Request& request, Response& response);
@@ -51,6 +56,7 @@ class HttpServer : private httplib::Server {
   HttpOptions options_;
   int port_ = 0;
   std::map<std::string, std::string> methods_;  // path -> "GET" or "POST"
+  std::vector<std::string> hosts_;              // that requests may name; empty: any
   std::atomic<int> connections_ = 0;
   std::atomic<bool> stopping_ = false;
 };

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "server/http/hosts.h"
+
 namespace qnpu::server {
 namespace {
 
@@ -53,6 +55,17 @@ void check_key(const httplib::Request& request, const std::string& key) {
   if (!same_secret(given.substr(7), key)) {
     throw ApiError(401, "Incorrect API key provided.", "", "invalid_api_key");
   }
+}
+
+void check_host(const httplib::Request& request, const std::vector<std::string>& names) {
+  const size_t count = request.get_header_value_count("Host");
+  if (count > 1) throw ApiError(400, "The request has more than one Host.");
+  if (count == 0 || is_host_of(request.get_header_value("Host"), names)) return;
+  throw ApiError(403,
+                 fmt::format("This server is not called '{}'. If it should be, it must be started "
+                             "with --allow-host.",
+                             request.get_header_value("Host")),
+                 "", "host_not_allowed");
 }
 
 void check_no_body(const httplib::Request& request) {

@@ -1,0 +1,19 @@
+// Names and addresses of the server itself.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace qnpu::server {
+
+// As a URL and a Host header have it: an IPv6 address in brackets.
+std::string host_in_url(const std::string& address);
+
+// Whether only programs of this machine can reach a socket that listens.
+bool is_loopback(int socket);
+
+// Whether a Host header, with any port or none, is one of the names. Upper and lower case are the
+// same; names of IPv6 addresses are in brackets.
+bool is_host_of(const std::string& header, const std::vector<std::string>& names);
+
+}  // namespace qnpu::server
