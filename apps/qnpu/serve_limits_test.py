@@ -5,7 +5,9 @@
 
 import contextlib
 import json
+import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +17,7 @@ import urllib.error
 import openai
 
 from program_testing import main, run
-from serve_testing import PROMPT, Case, eventually
+from serve_testing import PROMPT, Case, RawCase, eventually
 
 
 class Limits(Case):
@@ -82,25 +84,6 @@ class Limits(Case):
         caught.exception.close()
         self.assertIn("ok", server.get("/health"))
 
-    def test_connections(self):
-        server = self.start("--connections", 5)
-        with contextlib.ExitStack() as stack:
-            for _ in range(5):
-                s = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-                s.sendall(b"GET /health HTTP/1.1\r\n\r\n")
-                self.assertIn(b"200", s.recv(1000))
-            with self.assertRaises(urllib.error.HTTPError) as caught:
-                server.get("/health")
-            self.assertEqual(caught.exception.code, 503)
-            self.assertIn("error", json.loads(caught.exception.read()))
-            caught.exception.close()
-        self.assertTrue(eventually(lambda: self.succeeds(server)))
-
-    def succeeds(self, server):
-        with contextlib.suppress(urllib.error.HTTPError):
-            return "ok" in server.get("/health")
-        return False
-
     def test_stopping(self):
         wanted = [c.text for c in self.complete(seed=3, **self.LONG).choices]
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -153,6 +136,106 @@ class Limits(Case):
         with self.assertRaises(openai.BadRequestError) as caught:
             self.chat(client=server.client())
         self.assertIn("no chat template", str(caught.exception))
+
+
+class Connections(RawCase):
+    """Clients that open connections and say nothing, or not all that they have to say."""
+
+    MOST = 8
+    ARGUMENTS = ("--connections", MOST, "--slots", 4)
+
+    def open(self, stack, count, said=b""):
+        sockets = [stack.enter_context(self.connect()) for _ in range(count)]
+        for s in sockets:
+            s.sendall(said)
+        return sockets
+
+    def ask(self, sockets):
+        for s in sockets:
+            s.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                part = s.recv(1000)
+                self.assertTrue(part, "it was closed")
+                answer += part
+            self.assertIn(b" 200 ", answer)
+
+    def threads(self):
+        status = pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text()
+        return int(re.search(r"Threads:\s+(\d+)", status)[1])
+
+    def rejected(self):
+        return [x for x in self.server.get("/metrics").splitlines() if 'reason="connections"' in x]
+
+    def turned_away(self):
+        start = time.monotonic()
+        answer = self.post(self.GOOD)
+        self.assertLess(time.monotonic() - start, 2)
+        return answer[0] == 503
+
+    def test_who_says_nothing_is_in_nobodys_way(self):
+        right = self.complete().choices[0].text
+        before, rejected = self.threads(), self.rejected()
+        with contextlib.ExitStack() as stack:
+            for _ in range(10):
+                self.open(stack, 50)
+                start = time.monotonic()
+                with self.server.client() as client:
+                    self.assertEqual(self.complete(client=client).choices[0].text, right)
+                self.assertLess(time.monotonic() - start, 2)
+            self.assertLessEqual(self.threads(), before)
+            self.assertTrue(eventually(
+                lambda: self.server.metric("qnpu_connections") <= self.MOST))
+        self.assertEqual(self.rejected(), rejected)
+
+    def test_who_is_being_answered_stays(self):
+        wished = {"n": 4, "max_tokens": 480, "temperature": 2, "seed": 1}
+        wanted = [c.text for c in self.complete(**wished).choices]
+        texts = ["" for _ in wanted]
+        with contextlib.ExitStack() as stack:
+            for number, chunk in enumerate(self.complete(stream=True, **wished)):
+                texts[chunk.choices[0].index] += chunk.choices[0].text
+                if number % 20 == 0:
+                    self.open(stack, 3)
+        self.assertEqual(texts, wanted)
+
+    def test_who_waited_for_longest_leaves(self):
+        with contextlib.ExitStack() as stack:
+            early, late = (self.open(stack, self.MOST // 2) for _ in range(2))
+            for group in (early, late, early):  # those wait again later than the others
+                time.sleep(0.1)
+                self.ask(group)
+            time.sleep(0.1)
+            self.open(stack, self.MOST // 2)
+            for s in late:
+                self.assertEqual(s.recv(1000), b"")
+            self.ask(early)
+
+    def test_more_than_can_be_served(self):
+        with contextlib.ExitStack() as stack:
+            self.open(stack, self.MOST, b"GET /health HTTP/1.1\r\n")  # their heads do not end
+            self.assertTrue(eventually(self.turned_away))
+            others = self.open(stack, 100)  # are told too, and keep nobody from being told
+            answer = self.post(self.GOOD)
+            self.assert_refused(answer, 503)
+            self.assertIn("too many connections", answer[1]["error"]["message"])
+            with self.assertRaises(openai.InternalServerError) as caught:
+                self.complete(client=self.server.client())
+            self.assertEqual(caught.exception.status_code, 503)
+            self.assertEqual(caught.exception.response.headers["retry-after"], "1")
+            for s in others:
+                self.assertIn(b" 503 ", s.recv(1000))
+        self.assertTrue(eventually(lambda: self.post(self.GOOD)[0] == 200))
+        self.assertGreater(self.server.metric('qnpu_rejected_total{reason="connections"}'), 100)
+        self.assertTrue(eventually(lambda: self.open_sockets() <= 3))
+
+    def open_sockets(self):
+        folder = pathlib.Path(f"/proc/{self.server.process.pid}/fd")
+        links = []
+        for link in folder.iterdir():
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(link))
+        return sum(x.startswith("socket:") for x in links)
 
 
 if __name__ == "__main__":

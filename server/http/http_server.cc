@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "base/status.h"
@@ -17,14 +18,8 @@ namespace qnpu::server {
 namespace {
 
 constexpr int kBacklog = 128;  // httplib's own is 5
-// Threads beyond those of the connections allowed, for telling others that there are too many.
+// Threads beyond those of the connections allowed, for those that come when there are too many.
 constexpr int kSpareThreads = 4;
-
-// Of a connection that is there to be told that there are too many.
-constexpr ConnectionLimits kHurried = {.idle = std::chrono::milliseconds(50),
-                                       .head = std::chrono::milliseconds(500),
-                                       .body = std::chrono::milliseconds(500),
-                                       .write = std::chrono::milliseconds(500)};
 
 void set_error(const ApiError& error, httplib::Response& response) {
   response.status = error.status;
@@ -39,6 +34,27 @@ void set_last_error(const ApiError& error, httplib::Response& response) {
   response.set_header("Connection", "close");
   set_error(error, response);
 }
+
+// All of an answer to a connection whose request nobody reads.
+std::string too_many() {
+  const std::string body =
+      error_body({503, "The server has too many connections. Try again later."});
+  return fmt::format(
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+      "Content-Length: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n{}",
+      body.size(), body);
+}
+
+// Calls `on_idle` while nobody comes.
+class Threads : public httplib::ThreadPool {
+ public:
+  Threads(int count, std::function<void()> on_idle)
+      : ThreadPool(static_cast<size_t>(count)), on_idle_(std::move(on_idle)) {}
+  void on_idle() override { on_idle_(); }
+
+ private:
+  std::function<void()> on_idle_;
+};
 
 void set_exception(const std::exception_ptr& pointer, httplib::Response& response) {
   try {
@@ -61,8 +77,10 @@ HttpServer::HttpServer(Service& service, const HttpOptions& options)
   // For the header that tells clients of it.
   set_keep_alive_timeout(options.connection.idle / std::chrono::seconds(1));
   set_keep_alive_max_count(1000000);
-  new_task_queue = [count = options.max_connections + kSpareThreads] {
-    return new httplib::ThreadPool(static_cast<size_t>(count));
+  set_idle_interval(std::chrono::milliseconds(500));
+  new_task_queue = [this] {
+    return new Threads(options_.max_connections + kSpareThreads,
+                       [this] { turned_away_.close_old(); });
   };
   set_pre_routing_handler([this](const Request& request, Response& response) {
     return check_request(request, response);
@@ -116,10 +134,14 @@ bool HttpServer::process_and_close_socket(socket_t socket) {
     const int number;
     ~Count() { --count; }
   } const open{connections_, ++connections_};
-  const bool one_too_many = open.number > options_.max_connections;
-  Connection connection(socket, one_too_many ? kHurried : options_.connection);
-  while (connection.wait_for_request(stopping_)) {
-    if (one_too_many) connection.close_after_answer();
+  turned_away_.close_old();
+  if (open.number > options_.max_connections && !idle_.end_longest()) {
+    service_.metrics().rejected("connections");
+    turned_away_.add(socket, too_many());
+    return true;
+  }
+  Connection connection(socket, options_.connection);
+  while (wait_for_request(connection)) {
     const auto begin_body = [&](Request& request) {
       connection.begin_body();
       request.ranges.clear();
@@ -131,6 +153,13 @@ bool HttpServer::process_and_close_socket(socket_t socket) {
     if (!done || closed || connection.is_closing() || stopping_) break;
   }
   return true;
+}
+
+bool HttpServer::wait_for_request(Connection& connection) {
+  idle_.add(connection.socket());
+  const bool has_come = connection.wait_for_request(stopping_);
+  idle_.remove(connection.socket());
+  return has_come;
 }
 
 void HttpServer::add_pages() {
@@ -190,7 +219,7 @@ void HttpServer::add_routes() {
 httplib::Server::HandlerResponse HttpServer::check_request(const Request& request,
                                                            Response& response) {
   try {
-    check_room();
+    if (stopping_) throw ApiError(503, "The server is shutting down.", "", "shutting_down");
     if (!hosts_.empty()) check_host(request, hosts_);
     if (request.path.starts_with("/v1/")) check_key(request, options_.api_key);
     const std::string method = method_of(request);
@@ -207,13 +236,6 @@ httplib::Server::HandlerResponse HttpServer::check_request(const Request& reques
     set_last_error(error, response);
     return HandlerResponse::Handled;
   }
-}
-
-void HttpServer::check_room() const {
-  if (stopping_) throw ApiError(503, "The server is shutting down.", "", "shutting_down");
-  if (!Connection::current()->is_closing()) return;
-  service_.metrics().rejected("connections");
-  throw ApiError(503, "The server has too many connections. Try again later.");
 }
 
 // The only one that the path takes (HEAD is a GET).

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/http/connection.h"
+#include "server/http/crowding.h"
 #include "server/service.h"
 
 namespace qnpu::server {
@@ -41,12 +42,12 @@ class HttpServer : private httplib::Server {
   using Response = httplib::Response;
 
   bool process_and_close_socket(socket_t socket) override;
+  bool wait_for_request(Connection& connection);
   void bind();
   void name_hosts();
   void add_pages();
   void add_routes();
   HandlerResponse check_request(const Request& request, Response& response);
-  void check_room() const;
   std::string method_of(const Request& request) const;
   std::string read_body(const httplib::ContentReader& reader) const;
   void complete(const httplib::ContentReader& reader, Response& response, bool is_chat);
@@ -58,6 +59,8 @@ class HttpServer : private httplib::Server {
   std::map<std::string, std::string> methods_;  // path -> "GET" or "POST"
   std::vector<std::string> hosts_;              // that requests may name; empty: any
   std::atomic<int> connections_ = 0;
+  IdleConnections idle_;
+  TurnedAway turned_away_;
   std::atomic<bool> stopping_ = false;
 };
 
