@@ -37,7 +37,7 @@ class Pool {
  public:
   ~Pool() { resize(0); }
 
-  void run(int64_t count, Piece piece, const void* context) {
+  void run(int64_t count, RunPiece piece, const void* context) {
     piece_ = piece;
     context_ = context;
     count_ = static_cast<uint32_t>(count);
@@ -85,7 +85,7 @@ class Pool {
   }
 
   std::vector<std::thread> workers_;
-  Piece piece_ = nullptr;
+  RunPiece piece_ = nullptr;
   const void* context_ = nullptr;
   uint32_t count_ = 0;
   std::atomic<uint32_t> remaining_ = 0;
@@ -101,7 +101,7 @@ Pool& pool() {
 
 int max_threads() { return omp_get_max_threads(); }
 
-void run_pieces(int64_t count, Piece piece, const void* context) {
+void run_pieces(int64_t count, RunPiece piece, const void* context) {
   // A second caller at the same time, or a kernel inside a kernel, works alone.
   if (count > 1 && max_threads() > 1 && pool().in_use.try_lock()) {
     const std::lock_guard lock(pool().in_use, std::adopt_lock);

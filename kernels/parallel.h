@@ -13,8 +13,8 @@ namespace qnpu {
 int max_threads();
 
 // Calls piece(context, i, worker) for every i in [0, count), worker in [0, max_threads()).
-using Piece = void (*)(const void* context, int64_t i, int worker);
-void run_pieces(int64_t count, Piece piece, const void* context);
+using RunPiece = void (*)(const void* context, int64_t i, int worker);
+void run_pieces(int64_t count, RunPiece piece, const void* context);
 
 // Calls run(i, worker) for every i in [0, count).
 template <typename Function>

@@ -25,19 +25,16 @@ class Sampler {
   int sample(std::span<const int16_t> logits, double logits_scale);
 
  private:
-  struct Candidate {
-    int token;
-    int16_t logit;
-    double weight;
-  };
-  double collect(std::span<const int16_t> logits, double logits_scale);
-  void sort_head(size_t count);
-  double keep_top_k(double total);
-  double keep_top_p(double total);
+  void weigh(double logits_scale);
+  double weight(int below) const { return weights_[static_cast<size_t>(below)]; }
+  double collect(std::span<const int16_t> logits) const;
+  double keep_top_k(double total) const;
+  double keep_top_p(double total) const;
 
   SamplingOptions options_;
   std::mt19937_64 random_;
-  std::vector<Candidate> candidates_;
+  double scale_ = 0.0;           // of the logits that weights_ are for
+  std::vector<double> weights_;  // of a logit by how far it lies below the largest
 };
 
 }  // namespace qnpu

@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <random>
+#include <utility>
 
 #include "io/test_folder.h"
 
@@ -101,6 +104,90 @@ TEST(Sampling, TopPOfAFlatDistribution) {
   const auto counts = count_draws({.temperature = 1.0, .top_p = 0.5, .seed = 5}, logits, 0.1, 3000);
   EXPECT_LE(counts.rbegin()->first, 1000);
   EXPECT_GT(counts.rbegin()->first, 980);
+}
+
+// What the options mean, word by word: weights of all tokens, sorted, cut, and gone through.
+int sampled_by_definition(const SamplingOptions& options, const Logits& logits, double scale,
+                          std::mt19937_64& random) {
+  std::vector<std::pair<int, double>> tokens;  // id, weight
+  const int largest = *std::max_element(logits.begin(), logits.end());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double weight = std::exp((logits[i] - largest) * (scale / options.temperature));
+    if (weight >= 0x1p-60) tokens.emplace_back(i, weight);
+  }
+  const auto sum = [&] {
+    double total = 0.0;
+    for (const auto& [id, weight] : tokens) total += weight;
+    return total;
+  };
+  double total = sum();
+  const auto k = static_cast<size_t>(options.top_k);
+  const bool cuts = k != 0 && k < tokens.size();
+  if (cuts || options.top_p < 1.0) {
+    std::stable_sort(tokens.begin(), tokens.end(), [&](const auto& a, const auto& b) {
+      return logits[static_cast<size_t>(a.first)] > logits[static_cast<size_t>(b.first)];
+    });
+  }
+  if (cuts) {
+    tokens.resize(k);
+    total = sum();
+  }
+  double held = 0.0;
+  for (size_t i = 0; options.top_p < 1.0 && i < tokens.size(); ++i) {
+    held += tokens[i].second;
+    if (held >= options.top_p * total) tokens.resize(i + 1);
+  }
+  double left =
+      static_cast<double>(random() >> 11) * 0x1p-53 * (options.top_p < 1.0 ? held : total);
+  for (const auto& [id, weight] : tokens) {
+    if ((left -= weight) < 0.0) return id;
+  }
+  return tokens.back().first;
+}
+
+TEST(Sampling, TokensAreThoseOfTheDefinition) {
+  std::mt19937_64 draw(11);
+  for (const double spread : {3.0, 400.0, 9000.0}) {
+    for (const SamplingOptions& options :
+         std::vector<SamplingOptions>{{.temperature = 1.0},
+                                      {.temperature = 0.3, .top_p = 0.9},
+                                      {.temperature = 2.0, .top_p = 0.99},
+                                      {.temperature = 1.0, .top_k = 40},
+                                      {.temperature = 1.5, .top_k = 700, .top_p = 0.5},
+                                      {.temperature = 1.0, .top_k = 5000},
+                                      {.temperature = 100.0, .top_p = 0.999}}) {
+      Sampler sampler(options);
+      std::mt19937_64 random(options.seed);
+      std::normal_distribution<double> normal(0.0, spread);
+      for (int i = 0; i < 20; ++i) {
+        Logits logits(3000);
+        for (int16_t& x : logits) x = static_cast<int16_t>(std::clamp(normal(draw), -3e4, 3e4));
+        const double scale = i < 10 ? 0.002 : 0.02;
+        EXPECT_EQ(sampler.sample(logits, scale),
+                  sampled_by_definition(options, logits, scale, random));
+      }
+    }
+  }
+}
+
+// As if each had the thread for itself.
+TEST(Sampling, SamplersTakeTurns) {
+  const Logits logits = {100, 90, 80, 110, 70, 95};
+  const SamplingOptions first = {.temperature = 1.0, .top_p = 0.9, .seed = 1};
+  const SamplingOptions second = {.temperature = 3.0, .seed = 2};
+  Sampler a(first), b(second), a_alone(first), b_alone(second);
+  std::vector<int> together, alone;
+  for (int i = 0; i < 50; ++i) {
+    together.push_back(a.sample(logits, 0.05));
+    together.push_back(b.sample(logits, 0.05));
+  }
+  std::vector<int> of_b;
+  for (int i = 0; i < 50; ++i) alone.push_back(a_alone.sample(logits, 0.05));
+  for (int i = 0; i < 50; ++i) of_b.push_back(b_alone.sample(logits, 0.05));
+  for (size_t i = 0; i < 50; ++i) {
+    EXPECT_EQ(together[2 * i], alone[i]);
+    EXPECT_EQ(together[2 * i + 1], of_b[i]);
+  }
 }
 
 TEST(Sampling, OptionsOutOfRange) {

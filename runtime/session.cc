@@ -241,6 +241,7 @@ int Session::position(int sequence) const {
   return impl_->positions[static_cast<size_t>(sequence)];
 }
 int Session::prefix_length() const { return impl_->prefix; }
+int Session::threads() const { return impl_->threads; }
 int Session::max_rows() const { return impl_->max_rows; }
 size_t Session::arena_bytes() const { return impl_->plan.arena_bytes; }
 size_t Session::cache_bytes() const { return impl_->plan.cache_bytes * impl_->positions.size(); }

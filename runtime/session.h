@@ -60,6 +60,7 @@ class Session {
   int position(int sequence = 0) const;  // tokens in the KV cache, those of the prefix included
   int prefix_length() const;             // P: where a new sequence begins
   int max_rows() const;
+  int threads() const;
 
   // Appends at most max_rows tokens. Returns the logits' integers: [tokens, vocab] if `all_rows`,
   // else [1, vocab] of the last token; valid until the next call. Real logits are

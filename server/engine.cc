@@ -1,11 +1,16 @@
 #include "server/engine.h"
 
+#include <omp.h>
+
 #include <algorithm>
+#include <atomic>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "base/status.h"
 #include "io/chat_template.h"
+#include "kernels/parallel.h"
 
 namespace qnpu::server {
 namespace {
@@ -40,6 +45,13 @@ struct Engine::Generation {
       : request(std::move(r)), channel(std::move(c)), choice(index), sampler(request.sampling) {}
   bool is_reading() const { return read < request.prompt.size(); }
   bool says_prompt() const { return request.prompt_logprobs && request.top_logprobs.has_value(); }
+};
+
+// A generation's next token: from its row of logits [V] to what is said of it.
+struct Engine::Draw {
+  int slot;
+  std::span<const int16_t> row;
+  TokenOutput output = {};
 };
 
 Engine::Engine(const std::shared_ptr<const Artifact>& artifact, const EngineOptions& options,
@@ -114,6 +126,7 @@ Gauges Engine::gauges() const {
 }
 
 void Engine::work() {
+  omp_set_num_threads(session_.threads());  // of this thread's parallel loops
   while (true) {
     {
       std::unique_lock lock(mutex_);
@@ -219,6 +232,7 @@ std::vector<Piece> Engine::next_pieces() {
 
 void Engine::take_logits(const std::vector<Piece>& pieces, std::span<const int16_t> logits) {
   const auto vocab = static_cast<size_t>(vocab_size_);
+  std::vector<Draw> draws;
   for (const Piece& piece : pieces) {
     const auto rows = logits.first(piece.rows() * vocab);
     logits = logits.subspan(rows.size());
@@ -230,8 +244,32 @@ void Engine::take_logits(const std::vector<Piece>& pieces, std::span<const int16
       g.read += piece.tokens.size();
       metrics_.prompt_tokens(static_cast<int64_t>(piece.tokens.size()), 0);
     }
-    if (!g.is_reading()) advance(g, piece.sequence, rows.last(vocab));
+    if (g.is_reading()) continue;
+    if (g.generated == g.request.max_tokens) {  // 0: the prompt was all that is wanted
+      finish(piece.sequence, Finish::kLength);
+    } else {
+      draws.push_back({piece.sequence, rows.last(vocab)});
+    }
   }
+  draw(draws);
+  for (Draw& d : draws) advance(d.slot, std::move(d.output));
+}
+
+// By all threads: a row takes a tenth of a millisecond and more, and there may be one for each
+// slot.
+void Engine::draw(std::span<Draw> draws) {
+  std::atomic<bool> is_short_of_memory = false;
+  parallel_for(static_cast<int64_t>(draws.size()), [&](int64_t i, int) {
+    try {
+      auto& [slot, row, output] = draws[static_cast<size_t>(i)];
+      Generation& g = *active_[static_cast<size_t>(slot)];
+      output.token = g.sampler.sample(row, session_.logits_scale());
+      if (g.request.top_logprobs) softmax_.describe(row, *g.request.top_logprobs, output);
+    } catch (const std::exception&) {  // it must not leave a thread of the pool
+      is_short_of_memory = true;
+    }
+  });
+  if (is_short_of_memory) throw std::bad_alloc();
 }
 
 // Row i of [count, V] is for the token behind prompt[first + i].
@@ -246,12 +284,10 @@ void Engine::say_prompt(Generation& g, size_t first, size_t count, std::span<con
   }
 }
 
-// The next token of a generation whose tokens are all in the cache, or its end.
-void Engine::advance(Generation& g, int slot, std::span<const int16_t> row) {
-  if (g.generated == g.request.max_tokens) return finish(slot, Finish::kLength);
-  TokenOutput output{g.sampler.sample(row, session_.logits_scale())};
+// The next token of a generation whose tokens are all in the cache, and its end if this is it.
+void Engine::advance(int slot, TokenOutput output) {
+  Generation& g = *active_[static_cast<size_t>(slot)];
   output.is_end = std::ranges::find(end_tokens_, output.token) != end_tokens_.end();
-  if (g.request.top_logprobs) softmax_.describe(row, *g.request.top_logprobs, output);
   if (g.generated == 0) {
     metrics_.first_token(std::chrono::duration<double>(Clock::now() - g.submitted).count());
   }

@@ -67,9 +67,12 @@ class Engine {
   void admit();
   void step();
   std::vector<Piece> next_pieces();
+  struct Draw;
+
   void take_logits(const std::vector<Piece>& pieces, std::span<const int16_t> logits);
   void say_prompt(Generation& g, size_t first, size_t count, std::span<const int16_t> rows);
-  void advance(Generation& g, int slot, std::span<const int16_t> row);
+  void draw(std::span<Draw> draws);
+  void advance(int slot, TokenOutput output);
   void fail_all();
   void finish(int slot, Finish how);
   Finish wish_to_end(const Generation& g) const;
