@@ -109,11 +109,20 @@ class Bad(RawCase):
                 (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
                 (b"HELLO / HTTP/1.1\r\n\r\n", 400), (b"\0\0\0\0\r\n\r\n", 400),
                 (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
-                (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 400, 431),
+                (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
+                (b"GET / HTTP/1.1\r\nA: b\r\nX: " + b"a" * 60000 + b"\r\nY: z\r\n\r\n", 431),
+                (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000, 431),
                 (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20000 + b"\r\n", 431),
                 (b"GET /" + b"a" * 100000, 414, None), (b"a" * 200000, 414, None),
                 (b"GET /metrics HTTP/1.1\r\nRange: bytes=z\r\n\r\n", 416)):
             self.assert_refused(self.send(head), *statuses)
+
+    def test_the_longest_header(self):
+        for size, status in ((8192, 200), (8193, 431)):
+            for before in (b"", b"A: b\r\n" * 100):
+                line = b"X: " + b"a" * (size - 5) + b"\r\n"
+                head = b"GET /health HTTP/1.1\r\n" + before + line + b"\r\n"
+                self.assertEqual(self.send(head)[0], status, size)
 
     def test_paths(self):
         for path in ("/v1", "/v1/", "/v1/completions/", "//v1/completions", "/../../etc/passwd",

@@ -67,12 +67,16 @@ bool Connection::wait_for_request(const std::atomic<bool>& stopping) {
   began_ = Clock::now();
   deadline_ = began_ + limits_.head;
   allowance_ = limits_.head_bytes;
+  in_head_ = true;
+  line_ = 0;
+  line_bytes_ = 0;
   return begin_ != end_ || fill();
 }
 
 void Connection::begin_body() {
   deadline_ = Clock::now() + limits_.body;
   allowance_ = limits_.body_bytes;
+  in_head_ = false;
 }
 
 bool Connection::is_gone() const {
@@ -95,6 +99,17 @@ bool Connection::fill() {
   return true;
 }
 
+// Of a line that is too long httplib only says that the request is no good.
+bool Connection::is_within_line(const char* data, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    if (++line_bytes_ > limits_.line_bytes && line_ > 0) return false;
+    if (data[i] != '\n') continue;
+    ++line_;
+    line_bytes_ = 0;
+  }
+  return true;
+}
+
 ssize_t Connection::read(char* data, size_t size) {
   if (trouble_ != Trouble::kNone) return -1;
   if (allowance_ == 0) {
@@ -110,6 +125,10 @@ ssize_t Connection::read(char* data, size_t size) {
   std::memcpy(data, buffer_.data() + begin_, count);
   begin_ += count;
   allowance_ -= count;
+  if (in_head_ && !is_within_line(data, count)) {
+    trouble_ = Trouble::kTooLarge;
+    return -1;
+  }
   return static_cast<ssize_t>(count);
 }
 

@@ -19,6 +19,7 @@ struct ConnectionLimits {
   std::chrono::milliseconds body{30000};   // from there to the end of its body
   std::chrono::milliseconds write{30000};  // for one piece of an answer
   size_t head_bytes = 64 << 10;
+  size_t line_bytes = 8 << 10;  // of a header, its end included; httplib takes no more
   size_t body_bytes = 4 << 20;
 };
 
@@ -58,6 +59,7 @@ class Connection : public httplib::Stream {
   using Clock = std::chrono::steady_clock;
   bool wait_for(short events, Clock::time_point until) const;
   bool fill();
+  bool is_within_line(const char* data, size_t count);
 
   int socket_;
   ConnectionLimits limits_;
@@ -65,6 +67,9 @@ class Connection : public httplib::Stream {
   size_t begin_ = 0;  // of what is in the buffer and was not read yet
   size_t end_ = 0;
   size_t allowance_ = 0;  // bytes that may still be read
+  bool in_head_ = false;
+  int line_ = 0;           // of the head; 0 is the request's own, whose length httplib looks at
+  size_t line_bytes_ = 0;  // read of it
   Clock::time_point deadline_;
   Clock::time_point began_;
   Trouble trouble_ = Trouble::kNone;
