@@ -10,18 +10,6 @@
 namespace qnpu {
 namespace {
 
-constexpr const char* kExitStatus = R"(.SH EXIT STATUS
-.TP
-.B 0
-all went well
-.TP
-.B 1
-bad input, or any other error; one sentence on standard error says which
-.TP
-.BR 129 ", " 130 ", " 143
-ended by a signal: the terminal went away, Ctrl\-C, SIGTERM
-)";
-
 constexpr const char* kEnvironment = R"(.SH ENVIRONMENT
 .TP
 .B QNPU_ISA
@@ -46,6 +34,26 @@ std::string escaped(const std::string& text) {
   }
   if (result.starts_with('.')) result.insert(0, "\\&");
   return result;
+}
+
+// A signal is how a server is ended.
+std::string exit_status(bool is_server) {
+  return fmt::format(
+      R"(.SH EXIT STATUS
+.TP
+.B 0
+{}
+.TP
+.B 1
+bad input, or any other error; one sentence on standard error says which
+.TP
+.BR 129 ", " 130 ", " 143
+{}: the terminal went away, Ctrl\-C, SIGTERM
+)",
+      is_server
+          ? "a signal ended the server, after requests that ran had their time (see \\-\\-drain)"
+          : "all went well",
+      is_server ? "ended at once, by a signal that came a second time" : "ended by a signal");
 }
 
 std::string title(const std::string& name) {
@@ -79,7 +87,8 @@ std::string program_man_page(const CLI::App& app) {
     text += entry(command.name, command.summary);
     see_also += fmt::format("{}.BR qnpu\\-{} (1)", see_also.empty() ? "" : ",\n", command.name);
   }
-  return text + kExitStatus + kEnvironment + ".SH SEE ALSO\n" + see_also + "\n";
+  return text + exit_status(/*is_server=*/false) + kEnvironment + ".SH SEE ALSO\n" + see_also +
+         "\n";
 }
 
 std::string command_man_page(const CLI::App& app, const std::string& name) {
@@ -98,7 +107,7 @@ std::string command_man_page(const CLI::App& app, const std::string& name) {
       if (option.group == group) text += entry(option.usage(), option.description);
     }
   }
-  return text + kExitStatus + ".SH SEE ALSO\n.BR qnpu (1)\n";
+  return text + exit_status(name == "serve") + ".SH SEE ALSO\n.BR qnpu (1)\n";
 }
 
 }  // namespace qnpu

@@ -86,7 +86,7 @@ class Limits(Case):
 
     def test_stopping(self):
         wanted = [c.text for c in self.complete(seed=3, **self.LONG).choices]
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             server = self.start()
             stream = self.complete(client=server.client(), stream=True, seed=3, **self.LONG)
             texts = ["" for _ in wanted]
@@ -105,6 +105,17 @@ class Limits(Case):
         except OSError:
             return False
         return True
+
+    def test_a_second_signal_does_not_wait(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            server = self.start("--drain", 60)
+            stream = self.complete(client=server.client(), stream=True, **self.LONG)
+            next(stream)
+            server.process.send_signal(number)
+            self.assertTrue(eventually(lambda: not self.accepts(server)))
+            server.process.send_signal(number)
+            self.assertEqual(server.process.wait(timeout=30), -number)  # 128 + it to a shell
+            stream.close()
 
     def test_stopping_does_not_wait_for_ever(self):
         server = self.start("--drain", 0.1, "--slots", 1)

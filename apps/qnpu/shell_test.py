@@ -81,6 +81,15 @@ class Manual(unittest.TestCase):
             self.assertEqual(complaints, [])
             self.assertIn("EXIT STATUS", page)
 
+    def test_exit_codes(self):
+        """serve's are its own: serve_limits_test.py holds the server against what is said here."""
+        for command in COMMANDS:
+            page = run("man", command).stdout.replace("\\-", "-")
+            ended = re.search(r"^\.B 0\n(.*)$", page, re.M)[1]
+            wanted = "a signal ended the server" if command == "serve" else "all went well"
+            self.assertTrue(ended.startswith(wanted), command)
+            self.assertIn(".BR 129 \", \" 130 \", \" 143\nended ", page)
+
     def test_unknown(self):
         result = run("man", "evel")
         self.assertEqual((result.returncode, result.stdout), (1, ""))
