@@ -6,7 +6,6 @@
 namespace qnpu::python {
 namespace {
 
-template <typename T>
 int64_t zero_of(const Site& site) {
   return site.qparams.zero_point.empty() ? 0 : site.qparams.zero_point[0];
 }
@@ -56,7 +55,7 @@ SiteArray copy_as(const Graph& graph, const SiteValues& v) {
                       positions};
       for_visible<T>(graph, v, [&](const T* begin, int64_t size) {
         all.insert(all.end(), begin, begin + size);
-        all.insert(all.end(), positions - size, static_cast<T>(zero_of<T>(site)));
+        all.insert(all.end(), positions - size, static_cast<T>(zero_of(site)));
       });
       break;
     case Role::kVCache:

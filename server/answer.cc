@@ -1,16 +1,20 @@
 #include "server/answer.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace qnpu::server {
-namespace {
 
 void append(TextPart& whole, TextPart part) {
   whole.text += part.text;
-  for (TextToken& token : part.tokens) whole.tokens.push_back(std::move(token));
+  std::ranges::move(part.tokens, std::back_inserter(whole.tokens));
 }
 
-}  // namespace
+void append(AnswerPart& whole, AnswerPart part) {
+  append(whole.text, std::move(part.text));
+  if (part.finish != Finish::kNone) whole.finish = part.finish;
+}
 
 Answer::Answer(const Tokenizer& tokenizer, const Job& job, std::shared_ptr<Channel> channel)
     : channel_(std::move(channel)),

@@ -25,6 +25,10 @@ struct AnswerPart {
   Finish finish = Finish::kNone;
 };
 
+// Puts what came next behind what was there.
+void append(TextPart& whole, TextPart part);
+void append(AnswerPart& whole, AnswerPart part);  // of the same choice
+
 class Answer {
  public:
   // `channel` is the one that the job is submitted with. A choice that meets a stop text is

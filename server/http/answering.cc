@@ -58,12 +58,6 @@ std::vector<Event> next_events(Running& running) {
   return {};
 }
 
-void append(AnswerPart& whole, AnswerPart part) {
-  whole.text.text += part.text.text;
-  for (TextToken& token : part.text.tokens) whole.text.tokens.push_back(std::move(token));
-  if (part.finish != Finish::kNone) whole.finish = part.finish;
-}
-
 void answer_whole(Running& running, httplib::Response& response) {
   std::vector<AnswerPart> choices(running.job.generations.size());
   for (size_t i = 0; i < choices.size(); ++i) choices[i].choice = static_cast<int>(i);
