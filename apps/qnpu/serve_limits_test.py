@@ -108,7 +108,7 @@ class Limits(Case):
 
     def test_a_second_signal_does_not_wait(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            server = self.start("--drain", 60)
+            server = self.start("--drain", 60, "--slots", 1)
             stream = self.complete(client=server.client(), stream=True, **self.LONG)
             next(stream)
             server.process.send_signal(number)
