@@ -132,6 +132,7 @@ class Limits(Case):
         for arguments, words in (
                 (("--port", self.server.port), (self.server.port, "--port")),
                 (("--host", "192.0.2.1"), ("192.0.2.1", "--host")),
+                (("--port", 0, "--allow-host", "http://models.lan"), ("http://models.lan", "name")),
                 (("--slots", 0), ("0 slots",)), (("--context", 100000), ("100000",))):
             result = run("serve", self.artifact, *arguments)
             self.assertEqual(result.returncode, 1)

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/status.h"
+
 namespace qnpu::server {
 namespace {
 
@@ -25,6 +27,13 @@ std::string without_port(const std::string& header) {
 
 std::string host_in_url(const std::string& address) {
   return address.find(':') == std::string::npos ? address : "[" + address + "]";
+}
+
+void check_name(const std::string& name) {
+  const bool has_port = std::ranges::count(name, ':') == 1;  // an IPv6 address has more
+  const bool has_more = name.find_first_of("/[]@ ") != std::string::npos;
+  if (!name.empty() && !has_port && !has_more) return;
+  fail("'{}' is no name of a host: give a name or an address alone, without scheme or port", name);
 }
 
 bool is_loopback(int socket) {

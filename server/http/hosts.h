@@ -9,6 +9,9 @@ namespace qnpu::server {
 // As a URL and a Host header have it: an IPv6 address in brackets.
 std::string host_in_url(const std::string& address);
 
+// Error: more than a name or an address, such as a URL or a port, which no Host would ever equal.
+void check_name(const std::string& name);
+
 // Whether only programs of this machine can reach a socket that listens.
 bool is_loopback(int socket);
 

@@ -7,6 +7,8 @@
 
 #include <stdexcept>
 
+#include "io/test_folder.h"
+
 namespace qnpu::server {
 namespace {
 
@@ -15,6 +17,15 @@ TEST(Hosts, InUrls) {
   EXPECT_EQ(host_in_url("localhost"), "localhost");
   EXPECT_EQ(host_in_url("::1"), "[::1]");
   EXPECT_EQ(host_in_url("fe80::1"), "[fe80::1]");
+}
+
+TEST(Hosts, NamesAlone) {
+  for (const char* name : {"models.lan", "localhost", "10.0.0.1", "::1", "fe80::1"}) {
+    EXPECT_EQ(error_of([&] { check_name(name); }), "") << name;
+  }
+  for (const char* name : {"", "models.lan:443", "http://models.lan", "[::1]", "[::1]:80", "a b"}) {
+    EXPECT_NE(error_of([&] { check_name(name); }), "") << name;
+  }
 }
 
 bool is_loopback_bound_to(const char* address) {

@@ -116,7 +116,10 @@ std::string HttpServer::url() const {
 void HttpServer::name_hosts() {
   if (options_.hosts.empty() && !is_loopback(svr_sock_)) return;
   hosts_ = {"localhost", "127.0.0.1", "[::1]", host_in_url(options_.host)};
-  for (const std::string& name : options_.hosts) hosts_.push_back(host_in_url(name));
+  for (const std::string& name : options_.hosts) {
+    check_name(name);
+    hosts_.push_back(host_in_url(name));
+  }
 }
 
 void HttpServer::serve() { listen_after_bind(); }
