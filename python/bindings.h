@@ -28,9 +28,9 @@ struct SiteEntry {
   SiteRow row;
 };
 
-// An artifact that is loaded, and what was asked of it so far.
 class GuardedSession;
 
+// An artifact that is loaded, and what was asked of it so far.
 struct Model {
   std::shared_ptr<const Artifact> artifact;
   std::shared_ptr<const Tokenizer> tokenizer;  // null until somebody wants it
@@ -43,6 +43,7 @@ void add_recipes(nb::module_& module);
 void add_tokenizer(nb::module_& module);
 void add_model(nb::module_& module);
 void add_session(nb::module_& module);
+void add_batch(nb::module_& module);
 void add_statistics(nb::module_& module);
 
 std::shared_ptr<const Tokenizer> tokenizer_of(Model& model);  // holds the GIL

@@ -24,11 +24,14 @@ class GuardedSession {
   auto call(Use use) {
     const Alone alone(busy_);
     const nb::gil_scoped_release release;
-    const int before = session_.position();
+    std::vector<int> before;
+    for (int i = 0; i < session_.sequences(); ++i) before.push_back(session_.position(i));
     try {
       return use(session_);
     } catch (...) {
-      session_.truncate(std::min(before, session_.position()));
+      for (int i = 0; i < session_.sequences(); ++i) {
+        session_.truncate(std::min(before[i], session_.position(i)), i);
+      }
       throw;
     }
   }
@@ -56,6 +59,11 @@ class GuardedSession {
   std::atomic<bool> busy_ = false;
   std::chrono::steady_clock::time_point looked_;
 };
+
+// Shares the weights of the model's latest session, if there is one.
+std::shared_ptr<GuardedSession> open_session(Model& model, const SessionOptions& options);
+
+std::vector<float> to_real(const std::vector<int16_t>& integers, double scale);
 
 // Logits' integers of tokens that are appended: [T, V], or [V] of the last one.
 std::vector<int16_t> append(Session& session, std::span<const int32_t> tokens, bool all_rows);

@@ -27,5 +27,6 @@ NB_MODULE(_core, module) {
   add_tokenizer(module);
   add_model(module);
   add_session(module);
+  add_batch(module);
   add_statistics(module);
 }

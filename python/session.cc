@@ -25,16 +25,7 @@ std::shared_ptr<GuardedSession> make(Model& model, int context, int threads, int
   options.context = context;
   options.threads = threads;
   options.max_rows = max_rows;
-  auto session = std::make_shared<GuardedSession>(model, options);
-  model.latest = session;
-  return session;
-}
-
-std::vector<float> to_real(const std::vector<int16_t>& integers, double scale) {
-  std::vector<float> real(integers.size());
-  std::transform(integers.begin(), integers.end(), real.begin(),
-                 [scale](int16_t q) { return static_cast<float>(scale) * q; });
-  return real;
+  return open_session(model, options);
 }
 
 // [T, V], or [V] of the last row.
@@ -92,6 +83,19 @@ void GuardedSession::look_for_signals() {
   looked_ = now;
   const nb::gil_scoped_acquire acquire;
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
+}
+
+std::shared_ptr<GuardedSession> open_session(Model& model, const SessionOptions& options) {
+  auto session = std::make_shared<GuardedSession>(model, options);
+  model.latest = session;
+  return session;
+}
+
+std::vector<float> to_real(const std::vector<int16_t>& integers, double scale) {
+  std::vector<float> real(integers.size());
+  std::transform(integers.begin(), integers.end(), real.begin(),
+                 [scale](int16_t q) { return static_cast<float>(scale) * q; });
+  return real;
 }
 
 std::vector<int16_t> append(Session& session, std::span<const int32_t> tokens, bool all_rows) {

@@ -10,6 +10,7 @@ docs/python.md has more.
 
 from quantnpu import recipes
 from quantnpu._core import (
+    Batch,
     Error,
     Generated,
     Model,
@@ -27,6 +28,7 @@ from quantnpu._core import (
 from quantnpu._core import version as __version__
 
 __all__ = [
+    "Batch",
     "Error",
     "Generated",
     "Model",

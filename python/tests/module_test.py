@@ -286,24 +286,89 @@ class Generate(Case):
                 self.ours(**options)
 
 
+class Batches(Case):
+    def test_each_gets_what_it_gets_alone(self) -> None:
+        """Prompts of any length against the rows of a walk, then tokens of some of them."""
+        text = self.tokens(200)
+        prompts = {i: text[3 * i : 3 * i + length] for i, length in enumerate((1, 40, 7, 16, 61, 2))}
+        for max_rows in (4, 16, 128):
+            batch = quantnpu.Batch(self.model, 6, context=100, max_rows=max_rows)
+            alone = [quantnpu.Session(self.model, context=100) for _ in prompts]
+            for step in (prompts, {4: [5], 1: [9, 8, 7]}, {i: [i + 3] for i in prompts}, {}):
+                rows = batch.append_integers(step)
+                self.assertEqual(rows.keys(), step.keys())
+                for i, tokens in step.items():
+                    np.testing.assert_array_equal(rows[i], alone[i].append_integers(tokens))
+                    self.assertEqual(batch.position(i), alone[i].position)
+
+    def test_real_logits(self) -> None:
+        batch = quantnpu.Batch(self.model, 2)
+        integers = batch.append_integers({1: self.tokens(9)})[1]
+        batch.reset(1)
+        real = batch.append({1: self.tokens(9)})[1]
+        self.assertEqual((real.dtype, real.shape), (np.float32, (self.model.vocab_size,)))
+        np.testing.assert_array_equal(real, np.float32(batch.logits_scale) * integers)
+
+    def test_a_common_beginning(self) -> None:
+        tokens = self.tokens(30)
+        batch = quantnpu.Batch(self.model, 3)
+        whole = batch.append_integers({0: tokens})[0]
+        batch.copy(0, 2, 20)
+        self.assertEqual([batch.position(i) for i in range(3)], [30, 0, 20])
+        np.testing.assert_array_equal(batch.append_integers({2: tokens[20:]})[2], whole)
+        batch.truncate(2, 25)
+        np.testing.assert_array_equal(batch.append_integers({2: tokens[25:]})[2], whole)
+
+    def test_a_prefix_takes_positions(self) -> None:
+        batch = quantnpu.Batch(quantnpu.load(PREFIXED), 2)
+        self.assertEqual((batch.sequences, batch.context, batch.position(1)), (2, 80, 2))
+
+    def test_what_is_refused_changes_nothing(self) -> None:
+        batch = quantnpu.Batch(self.model, 3, context=40, max_rows=8)
+        tokens = self.tokens(30)
+        expected = batch.append_integers({1: tokens})[1]
+        for bad, word in (({0: [1], 1: [1] * 11}, "room for 10 in sequence 1"), ({3: [1]}, "sequence 3"),
+                          ({-1: [1]}, "sequence -1"), ({0: [1], 2: []}, "sequence 2"),
+                          ({0: [1] * 20, 2: [1] * 20 + [10**6]}, "vocabulary")):
+            with self.assertRaisesRegex(quantnpu.Error, word):
+                batch.append(bad)
+            self.assertEqual([batch.position(i) for i in range(3)], [0, 30, 0])
+        for call in (lambda: batch.position(3), lambda: batch.reset(-1), lambda: batch.truncate(3, 0),
+                     lambda: batch.copy(1, 3, 2), lambda: batch.copy(1, 2, 31)):
+            with self.assertRaises(quantnpu.Error):
+                call()
+        batch.truncate(1, 29)
+        np.testing.assert_array_equal(batch.append_integers({1: tokens[-1:]})[1], expected)
+        for sequences in (0, -1):
+            with self.assertRaises(quantnpu.Error):
+                quantnpu.Batch(self.model, sequences)
+        with self.assertRaises(TypeError):
+            batch.append([1])  # type: ignore[arg-type]
+
+
 class Signals(Case):
+    def longer_than(self, seconds: float) -> int:
+        """How many tokens take that long."""
+        count = 1000
+        while True:
+            start = time.monotonic()
+            quantnpu.statistics(self.model, (self.tokens(200) * (count // 200)), threads=1)
+            if time.monotonic() - start > seconds:
+                return count
+            count *= 2
+
     def test_ctrl_c_in_a_long_call(self) -> None:
         """SIGINT from outside, while the call computes and no Python runs."""
         session = quantnpu.Session(self.model, threads=1)
         session.append(self.tokens(7))
-        long = (self.tokens(200) * 1000)[:200_000]
+        long = self.tokens(200) * (20 * self.longer_than(0.5) // 200)  # 10 s and more
         killer = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -INT {os.getpid()}"])
         start = time.monotonic()
         with self.assertRaises(KeyboardInterrupt):
             quantnpu.statistics(self.model, long, threads=1)
-        self.assertLess(time.monotonic() - start, 3)
+        self.assertLess(time.monotonic() - start, 5)
         killer.wait()
         self.assertEqual(session.position, 7)
-
-    def test_the_call_above_would_take_longer(self) -> None:
-        start = time.monotonic()
-        quantnpu.statistics(self.model, (self.tokens(200) * 1000)[:20_000], threads=1)
-        self.assertGreater(10 * (time.monotonic() - start), 3)
 
     def test_a_handler_may_raise_within_generate(self) -> None:
         session = quantnpu.Session(self.model)
