@@ -34,6 +34,17 @@ const char* advice(int error) {
   }
 }
 
+namespace fs = std::filesystem;
+
+// What a link names need not be there yet. A circle is left to open().
+fs::path behind_links(fs::path target) {
+  std::error_code error;
+  for (int links = 0; links < 40 && fs::is_symlink(target, error); ++links) {
+    target = target.parent_path() / fs::read_symlink(target, error);
+  }
+  return target;
+}
+
 }  // namespace
 
 void fail_to_write(const std::filesystem::path& name, int error) {
@@ -62,18 +73,19 @@ void sync_folder(const std::filesystem::path& folder) {
   ::close(fd);
 }
 
-AtomicFile::AtomicFile(std::filesystem::path target)
-    : target_(std::move(target)), temporary_(partial_name(target_)) {
+AtomicFile::AtomicFile(fs::path target) : target_(behind_links(std::move(target))) {
   // rename() would fail on a folder only after everything is written.
   std::error_code ignored;
-  if (std::filesystem::is_directory(target_, ignored)) fail_to_write(target_, EISDIR);
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fs::is_directory(target_, ignored)) fail_to_write(target_, EISDIR);
+  if (!fs::is_other(target_, ignored)) temporary_ = partial_name(target_);
+  const fs::path& file = temporary_.empty() ? target_ : temporary_;
+  fd_ = ::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) fail_to_write(target_, errno);
 }
 
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) ::close(fd_);
-  if (!committed_) ::unlink(temporary_.c_str());
+  if (!committed_ && !temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) { write_all(fd_, bytes, target_); }
@@ -82,8 +94,8 @@ void AtomicFile::commit() {
   if (::fsync(fd_) != 0 && errno != EINVAL) fail_to_write(target_, errno);
   // Some file systems report a full disk only here.
   if (::close(std::exchange(fd_, -1)) != 0) fail_to_write(target_, errno);
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_to_write(target_, errno);
-  committed_ = true;
+  committed_ = temporary_.empty() || ::rename(temporary_.c_str(), target_.c_str()) == 0;
+  if (!committed_) fail_to_write(target_, errno);
   sync_folder(target_.parent_path());
 }
 

@@ -1,5 +1,6 @@
 // A file that appears under its name only when commit() is called: written under a temporary name
-// beside it, synced, renamed. Destroyed uncommitted (an error while writing) it leaves no trace.
+// beside it, synced, renamed. Destroyed uncommitted (an error while writing) it leaves no trace. A
+// link stays one, and what it names is replaced; pipes and devices are written to as they are.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +20,7 @@ class AtomicFile {
 
  private:
   std::filesystem::path target_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  // empty: `target_` itself is written to
   int fd_ = -1;
   bool committed_ = false;
 };

@@ -80,10 +80,12 @@ std::string template_text(const fs::path& folder) {
       folder.string());
 }
 
-std::string bos_token(const fs::path& folder) {
+std::string bos_token(const fs::path& folder, const char* otherwise) {
+  std::error_code error;
+  if (!fs::exists(folder / "tokenizer_config.json", error)) return otherwise;
   const nlohmann::json json = read_json(folder / "tokenizer_config.json");
   const JsonPart config(json, (folder / "tokenizer_config.json").string());
-  if (!config.has("bos_token")) return "<|begin_of_text|>";
+  if (!config.has("bos_token")) return otherwise;
   const bool is_object = config.at("bos_token").value().is_object();
   return is_object ? config.at("bos_token").text("content") : config.text("bos_token");
 }
@@ -119,11 +121,26 @@ bool is_question(const ChatMessage& message) {
   return message.role == "user" && !is_tool;
 }
 
-std::string chatml_prompt(const std::string& text, const Messages& messages) {
+// Whether the template takes the white space around a message away: "content'] | trim" and the
+// like.
+bool trims(std::string text) {
+  text.erase(std::remove(text.begin(), text.end(), ' '), text.end());
+  return contains(text, "content']|trim") || contains(text, "content|trim") ||
+         contains(text, "content'].strip()") || contains(text, "content.strip()");
+}
+
+// Whether something is said before the first message: "{{ bos_token }}".
+bool begins_with_bos(const std::string& text) {
+  return contains(text.substr(0, text.find("<|im_start|>")), "bos_token");
+}
+
+std::string chatml_prompt(const std::string& text, const Messages& messages,
+                          const std::string& bos) {
+  const bool trimmed = trims(text);
   const auto default_system = constant_between(text, "<|im_start|>system\n", "<|im_end|>");
   const bool thinks = contains(text, "</think>");
   const auto question = std::find_if(messages.rbegin(), messages.rend(), is_question).base();
-  std::string prompt;
+  std::string prompt = bos;
   if (default_system && messages[0].role != "system") {
     prompt += chatml_message("system", *default_system);
   }
@@ -131,10 +148,10 @@ std::string chatml_prompt(const std::string& text, const Messages& messages) {
     const bool answers = thinks && message->role == "assistant";
     // Where nothing is asked, no answer comes after the question.
     const bool after = question != messages.begin() && message >= question;
-    prompt += chatml_message(
-        message->role,
-        answers ? without_thoughts(message->content, after, message + 1 == messages.end())
-                : message->content);
+    const std::string content = trimmed ? strip(message->content) : message->content;
+    const bool last = message + 1 == messages.end();
+    prompt +=
+        chatml_message(message->role, answers ? without_thoughts(content, after, last) : content);
   }
   return prompt + "<|im_start|>assistant\n";
 }
@@ -184,14 +201,17 @@ bool is_llama3(const std::string& text) {
 ChatTemplate load_chat_template(const fs::path& folder) {
   // Templates write a line break as \n or as itself.
   ChatTemplate result{folder, replaced(template_text(folder), "\\n", "\n"), ""};
-  if (is_plain_chatml(result.text)) return result;
+  if (is_plain_chatml(result.text)) {
+    if (begins_with_bos(result.text)) result.bos = bos_token(folder, "");
+    return result;
+  }
   if (!is_llama3(result.text)) {
     fail(
         "the chat template of {} is of no known family (ChatML, Qwen, Llama 3); give a plain "
         "prompt with the special tokens written out",
         folder.string());
   }
-  result.bos = bos_token(folder);
+  result.bos = bos_token(folder, "<|begin_of_text|>");
   return result;
 }
 
@@ -202,7 +222,9 @@ std::string chat_prompt(const ChatTemplate& chat_template, const Messages& messa
       fail("the role {} of a chat message is unknown; use system, user or assistant", message.role);
     }
   }
-  if (is_plain_chatml(chat_template.text)) return chatml_prompt(chat_template.text, messages);
+  if (is_plain_chatml(chat_template.text)) {
+    return chatml_prompt(chat_template.text, messages, chat_template.bos);
+  }
   return llama3_prompt(chat_template.text, messages, chat_template.bos);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -27,11 +28,13 @@ int64_t folder_bytes(const std::filesystem::path& folder);
 // error, Ctrl-C) it removes what it wrote. An existing folder is replaced at commit, not before.
 class StagedFolder {
  public:
+  // Error: no permission, a file of that name, or a folder that no rename can replace.
   explicit StagedFolder(std::filesystem::path target);
   ~StagedFolder();
   StagedFolder(const StagedFolder&) = delete;
   StagedFolder& operator=(const StagedFolder&) = delete;
   const std::filesystem::path& path() const { return staging_; }
+  // Error if that fails after all: the finished folder then stays, and the sentence tells where.
   void commit();
 
  private:
@@ -39,5 +42,14 @@ class StagedFolder {
   std::filesystem::path staging_;
   bool committed_ = false;
 };
+
+// "out/" names the same folder as "out".
+std::filesystem::path without_trailing_slash(std::filesystem::path path);
+
+// Before the work: error if a StagedFolder could not replace `target`, or if it would destroy what
+// is no earlier `what` ("artifact"): a folder that neither is empty nor has one of the files
+// `marks`.
+void check_target(const std::filesystem::path& target, std::initializer_list<const char*> marks,
+                  std::string_view what);
 
 }  // namespace qnpu

@@ -89,6 +89,20 @@ class Unprivileged {
   uid_t user_;
 };
 
+TEST(Files, LinksStayAndPipesAreWrittenTo) {
+  const TestFolder folder;
+  const fs::path file = folder.path() / "file", link = folder.path() / "link";
+  fs::create_symlink("file", link);
+  for (const char* text : {"1", "2"}) {  // not there yet; there
+    write_file(link, text);
+    EXPECT_TRUE(fs::is_symlink(link));
+    EXPECT_EQ(read_file(file), text);
+  }
+  write_file("/dev/null", "3");
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  EXPECT_EQ(entries(folder.path()), 2);
+}
+
 TEST(Files, NoPermissionIsClear) {
   const TestFolder folder;
   chmod(folder.path().c_str(), 0555);
@@ -171,6 +185,35 @@ TEST(StagedFolder, RefusesAFileOfThatName) {
   const TestFolder folder;
   write_file(folder.path() / "out", "1");
   EXPECT_THAT(error_of([&] { StagedFolder(folder.path() / "out"); }), HasSubstr("a file of that"));
+}
+
+// No rename can replace these: said before the work, not after it.
+TEST(StagedFolder, RefusesWhatCannotBeReplaced) {
+  for (const char* target : {"/proc", "/proc/", ".", "..", "./"}) {
+    EXPECT_THAT(error_of([&] { StagedFolder{target}; }), HasSubstr("choose a new folder inside"))
+        << target;
+    EXPECT_THAT(error_of([&] { check_target(target, {"graph.json"}, "artifact"); }),
+                HasSubstr("choose a new folder inside"))
+        << target;
+  }
+}
+
+TEST(StagedFolder, OthersFoldersAreNoTargets) {
+  const TestFolder folder;
+  const fs::path target = folder.path() / "out";
+  const auto error = [&] {
+    return error_of([&] { check_target(target / "", {"one", "two"}, "bundle"); });
+  };
+  EXPECT_EQ(error(), "");  // not there yet
+  fs::create_directory(target);
+  EXPECT_EQ(error(), "");  // empty
+  write_file(target / "thesis.txt", "");
+  EXPECT_THAT(error(), HasSubstr("but no bundle"));
+  write_file(target / "two", "");
+  EXPECT_EQ(error(), "");
+  fs::remove_all(target);
+  write_file(target, "");
+  EXPECT_THAT(error(), HasSubstr("a file of that"));
 }
 
 TEST(StagedFolderDeathTest, AnInterruptRemovesIt) {

@@ -1,6 +1,7 @@
 // StagedFolder: everything is written to a hidden folder beside the target, which one rename makes
 // visible. Interrupted by a signal, the program removes that folder before it ends.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,12 +80,6 @@ void forget(const fs::path& path) {
   }
 }
 
-// "out/" names the same folder as "out"; a name is needed to make the staging name from.
-fs::path without_trailing_slash(fs::path path) {
-  path = path.lexically_normal();
-  return path.has_filename() ? path : path.parent_path();
-}
-
 // One step where the file system can exchange two names; afterwards `staging` is the old folder.
 bool exchange(const fs::path& staging, const fs::path& target) {
   return ::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0;
@@ -103,16 +98,42 @@ void replace_in_steps(const fs::path& staging, const fs::path& target) {
   if (replaces) fs::remove_all(aside, error);
 }
 
+// A mount point, as a container's volume is.
+bool is_mount_point(const fs::path& folder) {
+  struct stat own {};
+  struct stat above {};
+  return ::stat(folder.c_str(), &own) == 0 && ::stat((folder / "..").c_str(), &above) == 0 &&
+         own.st_dev != above.st_dev;
+}
+
+// Known before hours of work, not after them.
+void check_can_be_replaced(const fs::path& target) {
+  std::error_code error;
+  if (fs::exists(target, error) && !fs::is_directory(target, error)) {
+    fail(
+        "cannot make the folder {}: a file of that name is there; remove it or choose another name",
+        target.string());
+  }
+  const fs::path name = target.filename();
+  if (name == "." || name == ".." || is_mount_point(target)) {
+    fail(
+        "cannot make the folder {}: {} cannot be replaced as a whole; choose a new folder inside "
+        "it",
+        target.string(), name == "." || name == ".." ? "it" : "it is a mount point, which");
+  }
+}
+
 }  // namespace
+
+fs::path without_trailing_slash(fs::path path) {
+  path = path.lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
 
 StagedFolder::StagedFolder(fs::path target)
     : target_(without_trailing_slash(std::move(target))), staging_(partial_name(target_)) {
+  check_can_be_replaced(target_);
   std::error_code error;
-  if (fs::exists(target_, error) && !fs::is_directory(target_, error)) {
-    fail(
-        "cannot make the folder {}: a file of that name is there; remove it or choose another name",
-        target_.string());
-  }
   // A process of the same number that was killed may have left one.
   fs::remove_all(staging_, error);
   fs::create_directories(staging_, error);
@@ -140,12 +161,26 @@ void StagedFolder::commit() {
       replace_in_steps(staging_, target_);
     }
   } catch (const fs::filesystem_error& error) {
-    fail("cannot put the finished folder at {}: {}; check that you may write there",
-         target_.string(), error.code().message());
+    committed_ = true;
+    forget(staging_);
+    fail("cannot put the finished folder at {}: {}; it is complete, and lies at {}: move it",
+         target_.string(), error.code().message(), staging_.string());
   }
   committed_ = true;
   forget(staging_);
   sync_folder(target_.parent_path());
+}
+
+void check_target(const fs::path& target, std::initializer_list<const char*> marks,
+                  std::string_view what) {
+  const fs::path folder = without_trailing_slash(target);
+  check_can_be_replaced(folder);
+  std::error_code error;
+  if (!fs::exists(folder, error) || fs::is_empty(folder, error)) return;
+  for (const char* mark : marks) {
+    if (fs::exists(folder / mark, error)) return;
+  }
+  fail("{} is a folder, but no {}, and would be replaced; choose another", target.string(), what);
 }
 
 }  // namespace qnpu

@@ -128,6 +128,11 @@ LLAMA32 = """{{- bos_token }}
 # Some templates hold line breaks themselves where others have \n.
 TEMPLATES = {
     "chatml": "{% for message in messages %}" + CHATML_LOOP,
+    "chatml_bos": "{{ bos_token }}{% for message in messages %}" + CHATML_LOOP,
+    "chatml_bos_trim": "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}"
+    + CHATML_LOOP.replace("message['content']", "message['content'] | trim"),
+    "chatml_strip": "{% for message in messages %}"
+    + CHATML_LOOP.replace("message['content']", "message['content'].strip()"),
     "chatml_default": chatml_with_default("You are a test named Tiny, made by nobody"),
     "chatml_default_broken_lines": chatml_with_default("You are a test.").replace("\\n", "\n"),
     "qwen25": QWEN25,

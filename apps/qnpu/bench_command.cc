@@ -193,8 +193,8 @@ SessionOptions session_options(const Artifact& artifact, Options& options) {
   SessionOptions result;
   result.context = fit(artifact, options);
   result.threads = options.threads;
-  result.max_rows = options.rows;
   result.sequences = *std::max_element(options.batches.begin(), options.batches.end());
+  result.max_rows = std::max(options.rows, result.sequences);  // a row of each is one walk
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "apps/qnpu/tool_process.h"
+#include "apps/qnpu/verification.h"
 #include "runtime/generate.h"
 
 namespace qnpu {
@@ -27,8 +28,7 @@ GreedyComparison compare_greedy(std::shared_ptr<const Artifact> artifact, const 
                                 int count, const fs::path& work, Progress& progress) {
   const fs::path bundle = work / on;
   options.share = false;  // for the emulator
-  fs::remove_all(bundle);
-  fs::create_directories(bundle);
+  renew_folder(bundle);
   const bool genie = on == "genie";
   (genie ? export_genie : export_ort_genai)(*artifact, options, bundle, progress);
   const auto theirs = run_tool(genie ? "npu/htp/genie.py" : "npu/htp/ort_genai.py",

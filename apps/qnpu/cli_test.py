@@ -332,6 +332,12 @@ class Tasks(Case):
         long = self.task("long.jsonl", [good, {**good, "query": TEXT.read_text() * 20}])
         for model in (self.artifact, MODEL, PREFIXED):
             self.assert_error(run("eval", model, "--tasks", long), f"{long}, line 2", "positions")
+        before_the_text = run("eval", self.artifact, "--text", TEXT, "--tasks", long)
+        self.assert_error(before_the_text, f"{long}, line 2")
+        self.assertNotIn("evaluate", before_the_text.stderr)
+        one = self.folder / "one"
+        self.assert_error(run("eval", self.artifact, "--text", TEXT, "--tasks", long,
+                              "--save-logits", one, "--items", one), "choose two files")
         self.assert_error(run("eval", self.artifact, "--tasks", long, "--tasks", long), "one name")
         self.assert_error(run("eval", self.artifact), "--text", "--tasks")
         self.assert_error(run("eval", self.artifact, "--tasks", long, "--windows", 2), "--text")
@@ -490,7 +496,28 @@ class BadInput(Case):
         (precious / "thesis.txt").write_text("years of work")
         self.before = tree(self.folder)
         self.assert_refused(self.quantize(precious), "no artifact")
-        self.assert_refused(self.quantize(precious / "thesis.txt"), "is a file")
+        self.assert_refused(self.quantize(precious / "thesis.txt"), "a file of that name")
+        self.assert_refused(self.quantize("."), "choose a new folder")
+        self.assert_refused(self.quantize("/proc"), "mount point")
+        for run_folder in (self.artifact, self.artifact / "log"):
+            self.assert_refused(self.quantize(self.artifact, "--run", run_folder), "beside it")
+
+    def test_folders_of_graphs(self):
+        precious = self.folder / "graphs"
+        precious.mkdir()
+        (precious / "thesis.txt").write_text("years of work")
+        self.before = tree(self.folder)
+        graphs = ("--rows", 8, "--context", 32)
+        for out in (precious, self.artifact, self.folder):
+            result = run("export", self.artifact, *graphs, "--out", out)
+            self.assert_refused(result, "no earlier export")
+        result = run("verify", self.artifact, "--on", "onnxruntime", "--text", TEXT, *graphs,
+                     "--tokens", 16, "--decode", 4, "--work", self.folder)
+        self.assert_refused(result, "no earlier check")
+        out = self.folder / "exported"
+        for _ in range(2):
+            self.assertEqual(run("export", self.artifact, *graphs, "--out", out).returncode, 0)
+        shutil.rmtree(out)
 
     def test_full_disk(self):
         def limit():

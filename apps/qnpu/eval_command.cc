@@ -183,6 +183,9 @@ Results evaluate_inputs(const Options& options, const Inputs& inputs) {
   Progress progress(options.run.quiet);
   Results results;
   results.simulated = tested.simulated;
+  // What can be wrong with the tasks is found before the text's hours, not after them.
+  ItemFile items(options.items);
+  for (const Task& task : inputs.tasks) check_items(task, tested);
   std::optional<LogitsWriter> writer;
   if (inputs.windows) {
     check_window_fits(tested, options.length);
@@ -193,7 +196,6 @@ Results evaluate_inputs(const Options& options, const Inputs& inputs) {
     results.text = evaluate(*inputs.windows, tested, reference ? &*reference : nullptr,
                             writer ? &*writer : nullptr, progress);
   }
-  ItemFile items(options.items);
   for (const Task& task : inputs.tasks) {
     const auto write = [&](const TaskItem& item, auto sums) { items.write(task, item, sums); };
     results.tasks.push_back(evaluate_task(task, tested, progress, write));
@@ -226,6 +228,9 @@ void run(const Options& options) {
   const Clock::time_point start = Clock::now();
   if (options.text.empty() && options.tasks.empty()) {
     fail("nothing to evaluate on; give --text, --tasks or both");
+  }
+  if (!options.items.empty() && options.items == options.save_logits) {
+    fail("--items and --save-logits both name {}; choose two files", options.items.string());
   }
   check_model(options.model);
   if (fs::is_directory(options.against)) check_model(options.against);

@@ -4,9 +4,11 @@
 
 #include "apps/qnpu/bundles.h"
 #include "apps/qnpu/commands.h"
+#include "apps/qnpu/interrupt.h"
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/placement.h"
 #include "apps/qnpu/program.h"
+#include "apps/qnpu/run_log.h"
 #include "export/onnx_bundle.h"
 #include "io/files.h"
 #include "model/artifact.h"
@@ -76,6 +78,9 @@ void run(Options o) {
     // As the compiler's tools know them, whatever the letters' case.
     for (size_t i = 0; i < found.size(); ++i) o.bundle.socs[i] = found[i].target.name;
   }
+  check_target(o.out, {"export.json", "weights.bin", "genie_config.json", "genai_config.json"},
+               "earlier export");
+  check_apart(o.run.folder, o.out);
   begin_run(o.run);
   StagedFolder out(o.out);
   json result;
@@ -83,6 +88,7 @@ void run(Options o) {
     Progress progress(o.run.quiet);
     result = write(o, *artifact, out.path(), progress);
   }
+  check_interrupted();
   out.commit();
   log_result(result);
   if (o.json) return print_json(result);

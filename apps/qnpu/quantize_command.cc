@@ -7,6 +7,7 @@
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
 #include "apps/qnpu/report_file.h"
+#include "apps/qnpu/run_log.h"
 #include "base/status.h"
 #include "io/files.h"
 #include "model/budget.h"
@@ -36,17 +37,6 @@ void check_budget(const Options& options) {
 
 // Before an hour of work: does the output have a place? An existing folder is replaced only if it
 // is an artifact, so that a slip in --out can cost nothing else.
-void check_out(const std::filesystem::path& out) {
-  std::error_code error;
-  if (!std::filesystem::exists(out, error)) return;
-  if (!std::filesystem::is_directory(out, error)) {
-    fail("{} is a file; choose a folder for the artifact", out.string());
-  }
-  if (!std::filesystem::is_empty(out, error) && !is_artifact(out)) {
-    fail("{} is a folder, but no artifact, and would be replaced; choose another", out.string());
-  }
-}
-
 nlohmann::json to_json(const std::filesystem::path& out, const QuantizeSummary& summary) {
   return {{"out", out.string()},
           {"seconds", summary.seconds.at("total")},
@@ -81,7 +71,8 @@ void run(const Options& options) {
   QuantizeArguments arguments = options.arguments;
   arguments.recipe = find_recipe(options.recipe);
   if (options.budget->count() > 0) check_budget(options);
-  check_out(arguments.out);
+  check_target(arguments.out, {"graph.json"}, "artifact");
+  check_apart(options.run.folder, arguments.out);
   need_learning_program();
   begin(options, arguments);
   Progress progress(options.run.quiet);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -14,6 +15,7 @@
 #include "apps/qnpu/program.h"
 #include "base/status.h"
 #include "io/atomic_file.h"
+#include "io/files.h"
 
 namespace qnpu {
 namespace {
@@ -137,9 +139,20 @@ void close_run_log(int code, const std::string& error) {
   if (log().file >= 0) ::close(std::exchange(log().file, -1));
 }
 
+void check_apart(const fs::path& run, const fs::path& out) {
+  std::error_code error;
+  const fs::path inner = fs::weakly_canonical(without_trailing_slash(run), error);
+  const fs::path outer = fs::weakly_canonical(without_trailing_slash(out), error);
+  if (error || run.empty()) return;
+  if (std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first != outer.end()) {
+    return;
+  }
+  fail("the run's folder {} would be replaced by the output {}; choose one beside it", run.string(),
+       out.string());
+}
+
 fs::path run_folder_of(const fs::path& out) {
-  const fs::path named = out.filename().empty() ? out.parent_path() : out;  // "model/"
-  return named.string() + ".work";
+  return without_trailing_slash(out).string() + ".work";
 }
 
 fs::path find_run_log(const fs::path& run_or_artifact) {

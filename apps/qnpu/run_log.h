@@ -34,6 +34,9 @@ void close_run_log(int code, const std::string& error = "");
 // The log in a run's folder, or beside an artifact. Error if there is none.
 std::filesystem::path find_run_log(const std::filesystem::path& run_or_artifact);
 
+// Error if a run's folder is `out` or inside it, and so would be replaced by what the run makes.
+void check_apart(const std::filesystem::path& run, const std::filesystem::path& out);
+
 // The folder of a run that makes `out`, if no other is named.
 std::filesystem::path run_folder_of(const std::filesystem::path& out);
 

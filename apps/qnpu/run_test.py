@@ -110,7 +110,8 @@ class Shown(RunCase):
         self.assert_error(self.evaluate("--quiet", "--against", self.folder / "none"), "none")
 
     def test_every_long_command_shows_something(self):
-        bench = run("bench", self.artifact, "--prompts", 8, "--contexts", 8, "--decode", 2)
+        bench = run("bench", self.artifact, "--prompts", 8, "--contexts", 8, "--decode", 2, "--rows", 1,
+                    "--batches", 2)
         self.assertRegex(bench.stderr, r"^bench, runs: [\d.]+ s\n$")
         self.assertRegex(self.evaluate().stderr, r"^evaluate, tokens: [\d.]+ s\n$")
 

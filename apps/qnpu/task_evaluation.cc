@@ -36,7 +36,9 @@ double likelihood_from(const TaskItem& item, std::span<const int32_t> tokens, in
   return sum;
 }
 
-void check_length(const Task& task, const LogitsSource& source) {
+}  // namespace
+
+void check_items(const Task& task, const LogitsSource& source) {
   for (const TaskItem& item : task.items) {
     for (const auto& sequence : item.sequences) {
       if (sequence.size() - 1 <= source.context) continue;
@@ -45,8 +47,6 @@ void check_length(const Task& task, const LogitsSource& source) {
     }
   }
 }
-
-}  // namespace
 
 std::vector<double> choice_log_likelihoods(const TaskItem& item, const LogitsSource& source) {
   const int shared = shared_tokens(item);
@@ -69,7 +69,7 @@ std::vector<double> choice_log_likelihoods(const TaskItem& item, const LogitsSou
 
 ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progress& progress,
                              const ItemSink& on_item) {
-  check_length(task, source);
+  check_items(task, source);
   ChoiceAccuracy accuracy;
   const auto total = static_cast<int64_t>(task.items.size());
   for (const TaskItem& item : task.items) {

@@ -19,7 +19,10 @@ std::vector<double> choice_log_likelihoods(const TaskItem& item, const LogitsSou
 // Sees an item's log-likelihoods, by choice.
 using ItemSink = std::function<void(const TaskItem& item, std::span<const double> log_likelihoods)>;
 
-// Error: an item longer than the model's context, logits that are not finite; throws Interrupted.
+// Error: an item is longer than the model's context.
+void check_items(const Task& task, const LogitsSource& source);
+
+// Error: as check_items(), logits that are not finite; throws Interrupted.
 ChoiceAccuracy evaluate_task(const Task& task, const LogitsSource& source, Progress& progress,
                              const ItemSink& on_item = {});
 

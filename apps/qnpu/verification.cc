@@ -19,6 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+// Tells a folder of a check's own, first of all that is written there, and what is in it.
+constexpr char kMadeFrom[] = "made_from.json";
+
 Agreement agreement_of(const Graph& graph, const Node& node) {
   const bool wide = bitwidth(graph.site(node.out).qparams.dtype) == 16;
   switch (node.op) {
@@ -122,6 +125,13 @@ Verification::Verification(std::shared_ptr<const Artifact> artifact, DecoderOpti
   fs::create_directories(work_);
 }
 
+void renew_folder(const fs::path& folder) {
+  check_target(folder, {kMadeFrom}, "earlier check");
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  write_json(folder / kMadeFrom, json::object());
+}
+
 json Verification::prepare(const fs::path& folder, const DecoderOptions& options,
                            const std::vector<std::string>& graphs) {
   const bool compiles = judge_.on == "htp-emulator";
@@ -133,13 +143,12 @@ json Verification::prepare(const fs::path& folder, const DecoderOptions& options
                           {"program", exporter_checksum(judge_.soc)},
                           {"compiled", compiles ? json(judge_.soc) : json()},
                           {"graphs", graphs}};
-  const fs::path stamp = folder / "made_from.json";
+  const fs::path stamp = folder / kMadeFrom;
   if (fs::exists(stamp)) {
     const json found = read_json(stamp);
-    if (found.at("made_from") == made_from) return found.at("compiled");
+    if (found.value("made_from", json()) == made_from) return found.at("compiled");
   }
-  fs::remove_all(folder);
-  fs::create_directories(folder);
+  renew_folder(folder);
   write_onnx(*artifact_, options, folder);
   json compiled;
   if (compiles) compiled = compile_graphs(folder, {judge_.soc, graphs}, progress_);

@@ -48,6 +48,10 @@ struct SiteComparison {
   SiteDifference same_inputs, free;
 };
 
+// An empty folder for the files of a check, in place of those of an earlier one. Error if others'
+// files are there.
+void renew_folder(const std::filesystem::path& folder);
+
 // The first sentence about what does not agree as asked; empty if all does.
 std::string disagreement(const std::vector<SiteComparison>& sites);
 

@@ -45,9 +45,11 @@ class Lines {
     for (ssize_t count; (count = ::read(file_, buffer, sizeof buffer)) > 0;) {
       rest_.append(buffer, static_cast<size_t>(count));
     }
-    for (size_t end; (end = rest_.find('\n')) != std::string::npos; rest_.erase(0, end + 1)) {
-      lines.push_back(rest_.substr(0, end));
+    size_t begin = 0;
+    for (size_t end; (end = rest_.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      lines.push_back(rest_.substr(begin, end - begin));
     }
+    rest_.erase(0, begin);
     return lines;
   }
 
@@ -157,7 +159,10 @@ void run(const Options& options) {
   for (int gone = 0;; std::this_thread::sleep_for(kPoll)) {
     check_interrupted();
     const bool written = writer_of(path) != 0;
-    for (const std::string& line : lines.read()) watch.add(line);
+    for (const std::string& line : lines.read()) {
+      check_interrupted();
+      watch.add(line);
+    }
     check_output();
     if (watch.ended() && !written) break;
     gone = written || watch.elsewhere() ? 0 : gone + 1;
