@@ -69,6 +69,7 @@ void run(Options o) {
   o.bundle.graph.all_logits = o.logits == "all";
   o.bundle.graph.rope = o.rope == "tables" ? RopeInput::kPositions : RopeInput::kCosSin;
   if (o.bundle.socs.empty()) o.bundle.socs = {"SM8750"};
+  for (const std::string& soc : o.bundle.socs) find_target(soc);
   const auto artifact = load_artifact(o.artifact);
   choose_parts(*artifact, o.bundle.graph.part);
   if (o.to != "onnx" && o.to != "aimet") {  // before hours of compiling

@@ -86,6 +86,7 @@ void report(const Generated& generated, const Session& session, const Rates& rat
 
 void run(const Options& options) {
   Session session = open_session(options);
+  session.set_watch([](const Node&) { check_interrupted(); });  // a long prompt takes a while
   const Tokenizer tokenizer = Tokenizer::load(options.artifact);
   const std::vector<int> prompt = prompt_tokens(options, tokenizer);
   if (prompt.empty()) fail("the prompt is empty; give at least one character with --prompt");

@@ -15,6 +15,11 @@ SITE = "layers.0.self_attn.qkv_proj.in"
 
 
 class Placement(Case):
+    def test_an_unknown_soc_is_no_target_of_graphs_either(self):
+        out = self.folder / "unknown"
+        self.assert_error(run("export", ARTIFACT, "--soc", "nosuch", "--out", out), "nosuch")
+        self.assertFalse(out.exists())
+
     def test_all_is_placed(self):
         values = self.json("inspect", ARTIFACT, "--target", "SM8650,sm8750")
         placed = {"placed": True, "problems": []}

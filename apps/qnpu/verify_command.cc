@@ -136,9 +136,15 @@ int append_greedy(const Options& o, const std::shared_ptr<const Artifact>& artif
 // A runtime's own loop around its bundle: greedy tokens behind a prompt.
 void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifact,
                 const std::vector<int32_t>& prompt) {
+  const int count = o.greedy.value_or(20);
+  const auto needed = std::ssize(prompt) + count + artifact->graph.prefix_length();
+  if (needed > o.graph.context) {
+    fail("{} tokens and {} behind them need {} positions, but --context is {}", prompt.size(), count,
+         needed, o.graph.context);
+  }
   Progress progress(o.run.quiet);
   const GreedyComparison r = compare_greedy(artifact, o.judge.on, {o.graph, {o.judge.soc}}, prompt,
-                                            o.greedy.value_or(20), o.work, progress);
+                                            count, o.work, progress);
   const json result = {{"on", o.judge.on},
                        {"tokens", r.ours},
                        {"tokens_npu", r.theirs},
