@@ -139,8 +139,8 @@ void run_bundle(const Options& o, const std::shared_ptr<const Artifact>& artifac
   const int count = o.greedy.value_or(20);
   const auto needed = std::ssize(prompt) + count + artifact->graph.prefix_length();
   if (needed > o.graph.context) {
-    fail("{} tokens and {} behind them need {} positions, but --context is {}", prompt.size(), count,
-         needed, o.graph.context);
+    fail("{} tokens and {} behind them need {} positions, but --context is {}", prompt.size(),
+         count, needed, o.graph.context);
   }
   Progress progress(o.run.quiet);
   const GreedyComparison r = compare_greedy(artifact, o.judge.on, {o.graph, {o.judge.soc}}, prompt,
