@@ -40,6 +40,7 @@ class StagedFolder {
  private:
   std::filesystem::path target_;
   std::filesystem::path staging_;
+  int lock_ = -1;
   bool committed_ = false;
 };
 

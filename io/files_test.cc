@@ -1,7 +1,9 @@
 #include "io/files.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -185,6 +187,22 @@ TEST(StagedFolder, RefusesAFileOfThatName) {
   const TestFolder folder;
   write_file(folder.path() / "out", "1");
   EXPECT_THAT(error_of([&] { StagedFolder(folder.path() / "out"); }), HasSubstr("a file of that"));
+}
+
+TEST(StagedFolder, RemovesWhatKilledProcessesLeft) {
+  const TestFolder folder;
+  const fs::path abandoned = folder.path() / ".out.partial-1",
+                 held = folder.path() / ".out.partial-2";
+  for (const fs::path& left : {abandoned, held}) {
+    fs::create_directory(left);
+    write_file(left / "file", "1");
+  }
+  const int lock = ::open(held.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_EQ(::flock(lock, LOCK_EX), 0);
+  { StagedFolder staged(folder.path() / "out"); }
+  EXPECT_FALSE(fs::exists(abandoned));
+  EXPECT_TRUE(fs::exists(held / "file"));
+  ::close(lock);
 }
 
 // No rename can replace these: said before the work, not after it.

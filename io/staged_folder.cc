@@ -1,6 +1,7 @@
 // StagedFolder: everything is written to a hidden folder beside the target, which one rename makes
 // visible. Interrupted by a signal, the program removes that folder before it ends.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <vector>
 
 #include "base/status.h"
 #include "io/atomic_file.h"
@@ -123,6 +125,32 @@ void check_can_be_replaced(const fs::path& target) {
   }
 }
 
+// A folder's lock tells that its process is alive, whatever its number; -1 if another one has it.
+int lock_folder(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0 || ::flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  ::close(fd);
+  return -1;
+}
+
+// Processes that were killed leave theirs.
+void remove_abandoned(const fs::path& target) {
+  const std::string name = partial_name(target).filename().string();
+  const std::string any = name.substr(0, name.rfind('-') + 1);
+  const fs::path parent = target.has_parent_path() ? target.parent_path() : ".";
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(parent, error)) {
+    if (entry.path().filename().string().starts_with(any)) found.push_back(entry.path());
+  }
+  for (const fs::path& folder : found) {
+    const int fd = lock_folder(folder);
+    if (fd < 0) continue;
+    fs::remove_all(folder, error);
+    ::close(fd);
+  }
+}
+
 }  // namespace
 
 fs::path without_trailing_slash(fs::path path) {
@@ -133,22 +161,22 @@ fs::path without_trailing_slash(fs::path path) {
 StagedFolder::StagedFolder(fs::path target)
     : target_(without_trailing_slash(std::move(target))), staging_(partial_name(target_)) {
   check_can_be_replaced(target_);
+  remove_abandoned(target_);
   std::error_code error;
-  // A process of the same number that was killed may have left one.
-  fs::remove_all(staging_, error);
   fs::create_directories(staging_, error);
   if (error) {
     fail("cannot make the folder {}: {}; choose a place that you may write to", target_.string(),
          error.message());
   }
+  lock_ = lock_folder(staging_);
   remember(staging_);
 }
 
 StagedFolder::~StagedFolder() {
-  if (committed_) return;
   std::error_code ignored;
-  fs::remove_all(staging_, ignored);
-  forget(staging_);
+  if (!committed_) fs::remove_all(staging_, ignored);
+  if (!committed_) forget(staging_);
+  if (lock_ >= 0) ::close(lock_);
 }
 
 void StagedFolder::commit() {
