@@ -3,12 +3,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <functional>
 #include <thread>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "kernels/parallel.h"
 
@@ -23,13 +23,12 @@ constexpr size_t kBufferBytes = size_t{512} << 20;
 double best_seconds(int threads, const std::function<void(int)>& run) {
   double best = 1e9;
   for (int round = 0; round < kRounds; ++round) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     std::vector<std::thread> others;
     for (int i = 1; i < threads; ++i) others.emplace_back(run, i);
     run(0);
     for (std::thread& other : others) other.join();
-    best = std::min(
-        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, seconds_since(start));
   }
   return best;
 }

@@ -4,9 +4,9 @@
 
 #include <benchmark/benchmark.h>
 
-#include <chrono>
 #include <cstdint>
 
+#include "base/clock.h"
 #include "kernels/isa.h"
 
 namespace qnpu {
@@ -30,10 +30,9 @@ void report(benchmark::State& state, const Work& work, double seconds);
 
 template <typename Function>
 void measure(benchmark::State& state, const Work& work, const Function& run) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   for (auto _ : state) run();
-  const std::chrono::duration<double> all = std::chrono::steady_clock::now() - start;
-  report(state, work, all.count() / static_cast<double>(state.iterations()));
+  report(state, work, seconds_since(start) / static_cast<double>(state.iterations()));
 }
 
 // Multiply-adds of u8 by s8 without memory, at least `count`; returns how many it did.

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/status.h"
+#include "io/folder_name.h"
 #include "io/test_folder.h"
 
 namespace qnpu {
@@ -34,6 +35,14 @@ TEST(Files, RoundTripReplacesTheOldFile) {
   write_file(path, std::string("new\0bytes", 9));
   EXPECT_EQ(read_file(path), std::string("new\0bytes", 9));
   EXPECT_EQ(entries(folder.path()), 1);
+}
+
+TEST(Files, NamesOfFolders) {
+  EXPECT_EQ(folder_name("models/tiny"), "tiny");
+  EXPECT_EQ(folder_name("models/tiny/"), "tiny");
+  EXPECT_EQ(folder_name("models/other/../tiny/."), "tiny");
+  EXPECT_EQ(folder_name("."), fs::current_path().filename());
+  EXPECT_EQ(folder_name("/"), "");
 }
 
 TEST(Files, JsonRoundTripAndErrorPosition) {

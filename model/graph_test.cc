@@ -8,28 +8,13 @@
 #include <set>
 
 #include "base/status.h"
+#include "model/test_config.h"
 
 namespace qnpu {
 namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-
-ModelConfig tiny_config(const std::string& architecture) {
-  ModelConfig c;
-  c.architecture = architecture;
-  c.vocab_size = 320;
-  c.hidden_size = 64;
-  c.intermediate_size = 160;
-  c.num_layers = 2;
-  c.num_heads = 4;
-  c.num_kv_heads = 2;
-  c.head_dim = 16;
-  c.max_positions = 512;
-  c.qkv_bias = architecture == "qwen2";
-  c.qk_norm = architecture == "qwen3";
-  return c;
-}
 
 Recipe with_rules(const char* rules) {
   return recipe_from_json({{"name", "r"},

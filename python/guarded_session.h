@@ -3,11 +3,11 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/clock.h"
 #include "python/bindings.h"
 #include "runtime/session.h"
 
@@ -57,7 +57,7 @@ class GuardedSession {
   std::shared_ptr<const Artifact> artifact_;
   Session session_;
   std::atomic<bool> busy_ = false;
-  std::chrono::steady_clock::time_point looked_;
+  Clock::time_point looked_;
 };
 
 // Shares the weights of the model's latest session, if there is one.

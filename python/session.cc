@@ -65,9 +65,7 @@ auto reading(Get get) {
 }  // namespace
 
 GuardedSession::GuardedSession(const Model& model, const SessionOptions& options)
-    : artifact_(model.artifact),
-      session_(open(model, options)),
-      looked_(std::chrono::steady_clock::now()) {
+    : artifact_(model.artifact), session_(open(model, options)), looked_(Clock::now()) {
   session_.set_watch([this](const Node&) { look_for_signals(); });
 }
 
@@ -78,7 +76,7 @@ GuardedSession::Alone::Alone(std::atomic<bool>& busy) : busy_(busy) {
 
 // Not at every node: each look takes the GIL, for which other threads may let us wait.
 void GuardedSession::look_for_signals() {
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   if (now - looked_ < kBetweenLooks) return;
   looked_ = now;
   const nb::gil_scoped_acquire acquire;

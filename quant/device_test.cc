@@ -6,8 +6,7 @@
 #include "io/test_folder.h"
 #include "model/artifact.h"
 #include "quant/pretend_device.h"
-#include "quant/quantize.h"
-#include "quant/test_models.h"
+#include "quant/test_run.h"
 
 namespace qnpu {
 namespace {
@@ -42,9 +41,7 @@ INSTANTIATE_TEST_SUITE_P(TinyModels, DeviceTest, testing::ValuesIn(tiny_models()
 
 // Short texts and few steps.
 QuantizeOptions options_for(const std::string& recipe, const std::filesystem::path& out) {
-  QuantizeOptions options;
-  options.model = tiny_model_folder("tiny-llama");
-  options.recipe = load_recipe(source_folder() / "recipes" / (recipe + ".json"));
+  QuantizeOptions options = test_run("tiny-llama", test_recipe(recipe), out);
   for (auto* spec : {&options.recipe.learn, &options.recipe.tune}) {
     if (!*spec) continue;
     (*spec)->steps = 2;
@@ -53,12 +50,8 @@ QuantizeOptions options_for(const std::string& recipe, const std::filesystem::pa
     (*spec)->lr_weights = 1e-4;  // where weights are learned, they move
     (*spec)->output_scales = (*spec)->quantize_outputs;
   }
-  if (options.recipe.sample) options.recipe.sample->tokens = 64;
   if (!options.recipe.budget.empty()) options.recipe.budget = "16bit<=50%";
-  options.calibration = {source_folder() / "LICENSE"};
   options.samples = 3;
-  options.length = 48;
-  options.out = out;
   return options;
 }
 

@@ -5,17 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "base/status.h"
-#include "quant/test_models.h"
+#include "quant/test_run.h"
 
 namespace qnpu {
 namespace {
 
 // Two cores of the machine that the figures of docs/commands.md were measured on.
 constexpr MachineSpeed kSpeed = {400e9, 150e9, 2.2e9};
-
-Recipe recipe_of(const std::string& name) {
-  return load_recipe(source_folder() / "recipes" / (name + ".json"));
-}
 
 ModelConfig smollm2() {
   ModelConfig config = load_config(tiny_model_folder("tiny-llama") / "config.json");
@@ -38,7 +34,7 @@ Estimate estimate(const Recipe& recipe, const Workload& load, ModelConfig config
 
 TEST(Estimate, KnownFiguresWithinAThird) {
   const Workload load{.windows = 64, .length = 512, .held_out_tokens = 8192};
-  const Estimate fast = estimate(recipe_of("fast"), load);
+  const Estimate fast = estimate(test_recipe("fast"), load);
   const std::map<std::string, double> seconds = {
       {"prefix", 32.4}, {"split", 6.2}, {"rotate", 2.4}, {"calibrate", 43.0}, {"round", 195.6}};
   for (const auto& [step, wanted] : seconds) {
@@ -46,12 +42,12 @@ TEST(Estimate, KnownFiguresWithinAThird) {
   }
   EXPECT_NEAR(fast.total / 287, 1.0, 0.2);
   EXPECT_NEAR(static_cast<double>(fast.peak_bytes) / 2.91e9, 1.0, 0.2);
-  const Estimate tuned = estimate(recipe_of("default"), load);
+  const Estimate tuned = estimate(test_recipe("default"), load);
   EXPECT_NEAR(tuned.total / (287 + 80 * 14), 1.0, 0.25);
   EXPECT_NEAR(static_cast<double>(tuned.peak_bytes) / 4.34e9, 1.0, 0.2);
-  const Estimate half = estimate(recipe_of("fast"), {.windows = 32, .length = 512});
+  const Estimate half = estimate(test_recipe("fast"), {.windows = 32, .length = 512});
   EXPECT_NEAR(static_cast<double>(half.peak_bytes) / 2.27e9, 1.0, 0.2);
-  const Estimate paper = estimate(recipe_of("paper"), {.windows = 16, .length = 2048});
+  const Estimate paper = estimate(test_recipe("paper"), {.windows = 16, .length = 2048});
   EXPECT_GT(paper.total, 12 * 3600.0);
 }
 
@@ -65,14 +61,14 @@ TEST(Estimate, WeightsInFilesDoNotCount) {
   config.num_heads = 32;
   config.num_kv_heads = 8;
   Workload load{.windows = 8, .length = 512, .spilled = true};
-  const Estimate spilled = estimate(recipe_of("fast"), load, config);
+  const Estimate spilled = estimate(test_recipe("fast"), load, config);
   EXPECT_NEAR(static_cast<double>(spilled.peak_bytes) / 7.70e9, 1.0, 0.2);
   load.spilled = false;
-  EXPECT_GT(estimate(recipe_of("fast"), load, config).peak_bytes, 1.5 * spilled.peak_bytes);
+  EXPECT_GT(estimate(test_recipe("fast"), load, config).peak_bytes, 1.5 * spilled.peak_bytes);
 }
 
 TEST(Estimate, StepsCostInProportion) {
-  Recipe recipe = recipe_of("default");
+  Recipe recipe = test_recipe("default");
   const Workload load{.windows = 8, .length = 64};
   recipe.tune->steps = 10;
   const Estimate ten = estimate(recipe, load);
@@ -85,7 +81,7 @@ TEST(Estimate, StepsCostInProportion) {
 
 TEST(Estimate, GrowsWithTheModelAndTheText) {
   for (const char* name : {"fast", "fast-w8a8", "default", "paper", "auto", "smoothquant-w8a8"}) {
-    const Recipe recipe = recipe_of(name);
+    const Recipe recipe = test_recipe(name);
     const Workload load{.windows = 16, .length = 512};
     const Estimate small = estimate(recipe, load);
     ModelConfig deeper = smollm2();
@@ -111,14 +107,14 @@ TEST(Estimate, GrowsWithTheModelAndTheText) {
 
 TEST(Estimate, StepsAreThoseOfTheRecipe) {
   const Workload load{.windows = 4, .length = 64};
-  const Estimate plain = estimate(recipe_of("w4a8kv8-norot"), load);
+  const Estimate plain = estimate(test_recipe("w4a8kv8-norot"), load);
   for (const char* step : {"prefix", "split", "rotate", "round", "tune", "widths", "sample"}) {
     EXPECT_EQ(plain.seconds.count(step), 0u) << step;
   }
   Workload sampled = load;
   sampled.sampled_tokens = 8192;
-  EXPECT_EQ(estimate(recipe_of("auto"), sampled).seconds.count("sample"), 1u);
-  EXPECT_GT(estimate(recipe_of("auto"), load).seconds.at("widths"), 0.0);
+  EXPECT_EQ(estimate(test_recipe("auto"), sampled).seconds.count("sample"), 1u);
+  EXPECT_GT(estimate(test_recipe("auto"), load).seconds.at("widths"), 0.0);
 }
 
 // The same speeds reached by several threads together are worth less, but more than one thread's.
@@ -126,8 +122,8 @@ TEST(Estimate, ThreadsWaitForEachOther) {
   MachineSpeed two = kSpeed;
   two.threads = 2;
   const Workload load{.windows = 64, .length = 512};
-  const double one = estimate(recipe_of("fast"), load).total;
-  const double shared = estimate(recipe_of("fast"), load, smollm2(), two).total;
+  const double one = estimate(test_recipe("fast"), load).total;
+  const double shared = estimate(test_recipe("fast"), load, smollm2(), two).total;
   EXPECT_GT(shared, one);
   EXPECT_LT(shared, 2.0 * one);
 }

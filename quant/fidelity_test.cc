@@ -9,8 +9,7 @@
 #include "io/test_folder.h"
 #include "quant/fake_quant.h"
 #include "quant/online.h"
-#include "quant/quantize.h"
-#include "quant/test_models.h"
+#include "quant/test_run.h"
 #include "quant/unrotated.h"
 
 namespace qnpu {
@@ -33,13 +32,8 @@ Tensor as_tensor(const Window& window) {
 
 TEST_P(FidelityTest, EqualsTheWholeArtifactAtOnce) {
   const TestFolder folder;
-  QuantizeOptions options;
-  options.model = tiny_model_folder(GetParam());
-  options.recipe = load_recipe(source_folder() / "recipes" / "w4a8kv8-norot.json");
-  options.calibration = {source_folder() / "LICENSE"};
-  options.samples = 2;
-  options.length = 48;
-  options.out = folder.path() / "out";
+  const QuantizeOptions options =
+      test_run(GetParam(), test_recipe("w4a8kv8-norot"), folder.path() / "out");
   quantize(options);
   const auto artifact = load_artifact(options.out);
 

@@ -1,17 +1,15 @@
 #include "quant/machine_speed.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <functional>
 
+#include "base/clock.h"
 #include "quant/matmul.h"
 #include "quant/tensor.h"
 
 namespace qnpu {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr double kMeasured = 0.05;  // seconds for each speed
 
@@ -20,9 +18,6 @@ double shortest_seconds(const std::function<void()>& work) {
   work();  // compiles kernels, touches memory
   double best = INFINITY;
   const auto begin = Clock::now();
-  const auto seconds_since = [](Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
   for (int i = 0; i < 3 || seconds_since(begin) < kMeasured; ++i) {
     const auto start = Clock::now();
     work();

@@ -13,8 +13,7 @@
 #include "quant/hadamard.h"
 #include "quant/learn/linear_group.h"
 #include "quant/prefix.h"
-#include "quant/quantize.h"
-#include "quant/test_models.h"
+#include "quant/test_run.h"
 
 namespace qnpu {
 namespace {
@@ -79,13 +78,9 @@ TEST_P(OnlineTest, RotationsKeepTheFunction) {
 // With 8-bit weights little is lost: the artifact holds W H and is simulated with x H.
 TEST_P(OnlineTest, ArtifactIsSimulatedWithItsRotations) {
   const TestFolder folder;
-  QuantizeOptions options;
-  options.model = tiny_model_folder(GetParam());
-  options.recipe = online_recipe();
-  options.calibration = {source_folder() / "LICENSE"};
+  QuantizeOptions options = test_run(GetParam(), online_recipe(), folder.path() / "artifact");
   options.samples = 4;
   options.length = 64;
-  options.out = folder.path() / "artifact";
   quantize(options);
   const auto artifact = load_artifact(options.out);
   EXPECT_THAT(simulated_only(*artifact),
@@ -118,13 +113,9 @@ INSTANTIATE_TEST_SUITE_P(TinyModels, OnlineTest, testing::ValuesIn(tiny_models()
 
 TEST(Online, ScalesPerTokenAreThoseOfEachRow) {
   const TestFolder folder;
-  QuantizeOptions options;
-  options.model = tiny_model_folder("tiny-llama");
-  options.recipe = online_recipe(R"([{"match": "layers.1.mlp.down_proj.in", "bitwidth": 16}])");
-  options.calibration = {source_folder() / "LICENSE"};
-  options.samples = 2;
-  options.length = 48;
-  options.out = folder.path() / "artifact";
+  const char* rules = R"([{"match": "layers.1.mlp.down_proj.in", "bitwidth": 16}])";
+  const QuantizeOptions options =
+      test_run("tiny-llama", online_recipe(rules), folder.path() / "artifact");
   quantize(options);
   const auto artifact = load_artifact(options.out);
   const SiteHook hook = simulation_hook(*artifact);

@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "io/files.h"
+#include "io/folder_name.h"
 #include "io/tokenizer.h"
 #include "io/tokenizer_files.h"
 #include "quant/calibrate.h"
@@ -222,18 +223,13 @@ nlohmann::json compare_with_float(Run& run, const fs::path& folder) {
   return fidelity;
 }
 
-std::string name_of(const fs::path& folder) {
-  const fs::path path = fs::absolute(folder).lexically_normal();
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
-}
-
 void write_report(Run& run, const fs::path& folder, const Graph& graph,
                   const std::vector<SiteStatistics>& stats, const WeightReports& weights) {
   const char* source = run.o.calibration.empty() ? "sampled" : run.recipe.sample ? "both" : "file";
   nlohmann::json report = to_json(run.findings, run.recipe);
   report.update(
       {{"seed", run.o.seed},
-       {"model", name_of(run.o.model)},
+       {"model", folder_name(run.o.model)},
        {"calibration",
         {{"source", source}, {"windows", run.texts.calibration.size()}, {"length", run.o.length}}},
        {"sites", site_report(graph, stats)},

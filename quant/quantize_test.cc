@@ -17,7 +17,7 @@
 #include "quant/calibrate.h"
 #include "quant/choose_widths.h"
 #include "quant/sample_text.h"
-#include "quant/test_models.h"
+#include "quant/test_run.h"
 
 namespace qnpu {
 namespace {
@@ -25,25 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-// With little text of the model's own, for a tiny model.
-Recipe recipe_of(const std::string& name) {
-  Recipe recipe = load_recipe(source_folder() / "recipes" / (name + ".json"));
-  if (recipe.sample) recipe.sample->tokens = 64;
-  return recipe;
-}
-
-// English text of the repository, longer than any window here.
-fs::path some_text() { return source_folder() / "LICENSE"; }
-
 QuantizeOptions options_for(const std::string& model, const fs::path& out) {
-  QuantizeOptions options;
-  options.model = tiny_model_folder(model);
-  options.recipe = recipe_of("w4a8kv8");
-  options.calibration = {some_text()};
-  options.samples = 2;
-  options.length = 48;
-  options.out = out;
-  return options;
+  return test_run(model, test_recipe("w4a8kv8"), out);
 }
 
 std::map<std::string, std::string> contents(const fs::path& folder) {
@@ -99,7 +82,7 @@ TEST_P(QuantizeTest, MultipliersAreSnappedAndTiesExact) {
   for (const char* recipe : {"w4a8kv8", "w4a16kv8", "w8a8kv8", "w4a8kv8-norot"}) {
     const TestFolder folder;
     QuantizeOptions options = options_for(GetParam(), folder.path() / "out");
-    options.recipe = recipe_of(recipe);
+    options.recipe = test_recipe(recipe);
     quantize(options);
     const auto artifact = load_artifact(options.out);
     for (const Node& node : artifact->graph.nodes) {
@@ -180,7 +163,7 @@ TEST(Quantize, ItsOwnTextBesideAGivenOne) {
 TEST(Quantize, BlocksAreFourBitsInBytes) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
-  options.recipe = recipe_of("executorch-w4a16-block");
+  options.recipe = test_recipe("executorch-w4a16-block");
   quantize(options);
   const auto artifact = load_artifact(options.out);
   const std::string name = "layers.1.mlp.gate_proj.weight";
@@ -213,7 +196,7 @@ TEST(Quantize, SmoothMakesRangesNarrower) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
   const auto scales = [&](const char* recipe) {
-    options.recipe = recipe_of(recipe);
+    options.recipe = test_recipe(recipe);
     quantize(options);
     const auto artifact = load_artifact(options.out);
     return std::pair(artifact->graph,
@@ -229,7 +212,7 @@ TEST(Quantize, SmoothMakesRangesNarrower) {
 TEST(Quantize, BalancesHeadsIfTheRecipeSaysSo) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-qwen2", folder.path() / "out");
-  options.recipe = recipe_of("w8a8kv8");
+  options.recipe = test_recipe("w8a8kv8");
   const auto scale = [&](const char* site) {
     quantize(options);
     const auto artifact = load_artifact(options.out);
@@ -270,7 +253,7 @@ TEST_P(QuantizeTest, SizeIsForeseen) {
   for (const char* recipe : {"fast", "w8a8kv8", "rtn-w4a4"}) {
     const TestFolder folder;
     QuantizeOptions options = options_for(GetParam(), folder.path() / "out");
-    options.recipe = recipe_of(recipe);
+    options.recipe = test_recipe(recipe);
     quantize(options);
     const auto artifact = load_artifact(options.out);
     EXPECT_EQ(tensor_file_bytes(artifact->graph, artifact->positions),
@@ -283,7 +266,7 @@ TEST_P(QuantizeTest, SizeIsForeseen) {
 TEST_P(QuantizeTest, WidthsStayWithinTheBudget) {
   const TestFolder folder;
   QuantizeOptions options = options_for(GetParam(), folder.path() / "out");
-  options.recipe = recipe_of("auto");
+  options.recipe = test_recipe("auto");
   Graph graph = build_graph(load_config(options.model / "config.json"), options.recipe);
   const int positions = std::min(8192, graph.config.max_positions);
   const int64_t smallest = smallest_bytes(options.recipe, graph, positions);
@@ -335,7 +318,7 @@ TEST(Quantize, StopLeavesNothingBehind) {
 
 // Stage one, rounding layer by layer, and tuning.
 Recipe learning_recipe() {
-  Recipe recipe = recipe_of("fast");
+  Recipe recipe = test_recipe("fast");
   recipe.learn.emplace();
   recipe.learn->rotations = recipe.learn->input_scales = recipe.learn->weight_scales = true;
   recipe.tune.emplace();
@@ -385,7 +368,7 @@ TEST(Quantize, LearningGoesOnWhereItStopped) {
 // With two short steps instead of its own.
 QuantizeOptions shortened(const std::string& recipe, const fs::path& out) {
   QuantizeOptions options = options_for("tiny-llama", out);
-  options.recipe = recipe_of(recipe);
+  options.recipe = test_recipe(recipe);
   for (auto* section : {&options.recipe.learn, &options.recipe.tune}) {
     if (!*section) continue;
     LearnSpec& spec = **section;
@@ -469,14 +452,14 @@ TEST(Quantize, RangesThatWereNotLearnedAreObservedAgain) {
 TEST(Quantize, ComparedRecipesLearnAlike) {
   for (const auto& entry : fs::directory_iterator(source_folder() / "recipes")) {
     const std::string name = entry.path().stem();
-    const Recipe recipe = recipe_of(name);
+    const Recipe recipe = test_recipe(name);
     if (recipe.learn && name != "paper") {
       EXPECT_EQ(recipe.learn->steps, 16) << name;
       EXPECT_EQ(recipe.learn->sequences, 1) << name;
       EXPECT_EQ(recipe.learn->length, 2048) << name;
     }
     if (name.starts_with("default")) {
-      EXPECT_TRUE(recipe.tune == recipe_of("default").tune) << name;
+      EXPECT_TRUE(recipe.tune == test_recipe("default").tune) << name;
     }
   }
 }
@@ -537,7 +520,7 @@ TEST(Quantize, BadInputsAreNamed) {
   };
   EXPECT_THAT(error_with(channels_and_r1), AllOf(HasSubstr("channel_scales"), HasSubstr("R1")));
   const auto channels_too_late = [](QuantizeOptions& o) {
-    o.recipe = recipe_of("smoothquant-w4a8");
+    o.recipe = test_recipe("smoothquant-w4a8");
     o.recipe.tune.emplace().channel_scales = true;
   };
   EXPECT_THAT(error_with(channels_too_late), HasSubstr("from the section tune to learn"));
@@ -546,17 +529,17 @@ TEST(Quantize, BadInputsAreNamed) {
   };
   EXPECT_THAT(error_with(hidden_and_r1), AllOf(HasSubstr("'hidden'"), HasSubstr("R1")));
   const auto small_budget = [](QuantizeOptions& o) {
-    o.recipe = recipe_of("auto");
+    o.recipe = test_recipe("auto");
     o.recipe.budget = "size<=1kB";
   };
   EXPECT_THAT(error_with(small_budget), HasSubstr("at least size<="));
   const auto two_choices = [](QuantizeOptions& o) {
-    o.recipe = recipe_of("auto");
+    o.recipe = test_recipe("auto");
     o.recipe.sensitivity.emplace();
   };
   EXPECT_THAT(error_with(two_choices), AllOf(HasSubstr("sensitivity"), HasSubstr("budget")));
   const auto gptq_in_blocks = [](QuantizeOptions& o) {
-    o.recipe = recipe_of("executorch-w4a16-block");
+    o.recipe = test_recipe("executorch-w4a16-block");
     o.recipe.gptq.emplace();
   };
   EXPECT_THAT(error_with(gptq_in_blocks), AllOf(HasSubstr("gptq"), HasSubstr("block_size")));
@@ -584,7 +567,7 @@ TEST(CutWindows, AreDisjointOrderedAndSeeded) {
 
 TEST(Calibrate, SeesEveryGroupExactlyOnce) {
   const FloatModel model = load_float_model(tiny_model_folder("tiny-llama"));
-  const Graph graph = build_graph(model.config, recipe_of("w4a8kv8"));
+  const Graph graph = build_graph(model.config, test_recipe("w4a8kv8"));
   Window window(40);
   for (int i = 0; i < 40; ++i) window[i] = 1 + i;
   const std::vector<SiteStatistics> stats = calibrate(model, graph, {window, window}, {});

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 
+#include "base/clock.h"
 #include "quant/calibration_text.h"
 #include "quant/fidelity.h"
 #include "quant/quantize.h"
@@ -59,12 +59,11 @@ struct Run {
 class Stopwatch {
  public:
   explicit Stopwatch(double& total) : total_(total) {}
-  ~Stopwatch() { total_ += std::chrono::duration<double>(Clock::now() - begin_).count(); }
+  ~Stopwatch() { total_ += seconds_since(begin_); }
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
  private:
-  using Clock = std::chrono::steady_clock;
   double& total_;
   Clock::time_point begin_ = Clock::now();
 };

@@ -2,10 +2,10 @@
 // make_goldens.py the numbers), and the exactness of folding on a trained model.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
 #include <iostream>
 
+#include "base/clock.h"
 #include "quant/float_model.h"
 #include "quant/test_models.h"
 
@@ -37,11 +37,10 @@ class SmolLm2 : public testing::Test {
   }
 
   static torch::Tensor logits(const FloatModel& model, torch::ScalarType dtype = torch::kFloat32) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     Simulator simulator(model, *graph_, dtype);
     const torch::Tensor out = all_logits(simulator, golden_->tokens);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    std::cout << "forward pass of 512 tokens: " << seconds.count() << " s\n";
+    std::cout << "forward pass of 512 tokens: " << seconds_since(start) << " s\n";
     return out;
   }
 

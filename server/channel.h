@@ -4,7 +4,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -12,9 +11,9 @@
 #include <optional>
 #include <vector>
 
-namespace qnpu::server {
+#include "base/clock.h"
 
-using Clock = std::chrono::steady_clock;
+namespace qnpu::server {
 
 struct TokenChance {
   int32_t token = 0;

@@ -289,7 +289,7 @@ void Engine::advance(int slot, TokenOutput output) {
   Generation& g = *active_[static_cast<size_t>(slot)];
   output.is_end = std::ranges::find(end_tokens_, output.token) != end_tokens_.end();
   if (g.generated == 0) {
-    metrics_.first_token(std::chrono::duration<double>(Clock::now() - g.submitted).count());
+    metrics_.first_token(seconds_since(g.submitted));
   }
   metrics_.generated_tokens(1);
   ++g.generated;

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "base/status.h"
+#include "io/folder_name.h"
 #include "io/unicode.h"
 #include "model/tokens.h"
 #include "server/api/error.h"
@@ -16,12 +17,6 @@ namespace {
 int64_t unix_time() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::seconds>(now).count();
-}
-
-std::string folder_name(const std::filesystem::path& folder) {
-  const auto path = std::filesystem::weakly_canonical(folder);
-  return path.filename().empty() ? path.parent_path().filename().string()
-                                 : path.filename().string();
 }
 
 uint64_t random_number() {

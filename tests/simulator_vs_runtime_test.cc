@@ -22,9 +22,8 @@
 #include "quant/calibrate.h"
 #include "quant/freeze.h"
 #include "quant/prefix.h"
-#include "quant/quantize.h"
 #include "quant/ranges.h"
-#include "quant/test_models.h"
+#include "quant/test_run.h"
 #include "tests/compare_sites.h"
 
 namespace qnpu {
@@ -57,9 +56,8 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.rec
 
 // A recipe that comes with the program, or w4a4: w4a8kv8 with 4-bit inputs where they can be.
 Recipe recipe_of(const std::string& name) {
-  const auto folder = source_folder() / "recipes";
-  if (name != "w4a4") return load_recipe(folder / (name + ".json"));
-  Recipe recipe = load_recipe(folder / "w4a8kv8.json");
+  if (name != "w4a4") return test_recipe(name);
+  Recipe recipe = test_recipe("w4a8kv8");
   for (const char* input : {"qkv_proj.in", "o_proj.in", "gate_up_proj.in"}) {
     recipe.rules.push_back({.match = std::string("layers.*.") + input, .bitwidth = 4});
   }
@@ -93,13 +91,10 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
 class SimulatorVsRuntime : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    QuantizeOptions options;
-    options.model = tiny_model_folder(GetParam().model);
-    options.recipe = recipe_of(GetParam().recipe);
-    options.calibration = {source_folder() / "LICENSE"};
+    QuantizeOptions options =
+        test_run(GetParam().model, recipe_of(GetParam().recipe), folder_.path() / "artifact");
     options.samples = 8;
     options.length = kTokens;
-    options.out = folder_.path() / "artifact";
     if (GetParam().prefix.empty()) {
       quantize(options);
     } else {

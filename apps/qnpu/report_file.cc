@@ -7,6 +7,7 @@
 #include "apps/qnpu/inspected.h"
 #include "base/status.h"
 #include "io/files.h"
+#include "io/folder_name.h"
 #include "report/report.h"
 
 namespace qnpu {
@@ -20,11 +21,6 @@ json read_printed(const fs::path& path, const char* command, const char* key, co
   if (printed.is_object() && (printed.contains(key) || printed.contains(or_key))) return printed;
   fail("{} is not what `qnpu {} --json` prints: it holds no \"{}\" and no \"{}\"", path.string(),
        command, key, or_key);
-}
-
-std::string folder_name(const fs::path& folder) {
-  const fs::path path = fs::absolute(folder).lexically_normal();
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
 }
 
 // Of the artifact's files, a report among them aside: a report that is written again is the same.

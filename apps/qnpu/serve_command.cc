@@ -8,6 +8,7 @@
 #include "apps/qnpu/interrupt.h"
 #include "apps/qnpu/options.h"
 #include "apps/qnpu/program.h"
+#include "base/clock.h"
 #include "base/status.h"
 #include "io/files.h"
 #include "server/http/http_server.h"
@@ -50,8 +51,8 @@ void wait_for_interrupt(const std::future<void>& serving) {
 
 void drain(Service& service, HttpServer& http, double seconds) {
   http.stop();
-  const auto until = std::chrono::steady_clock::now() + milliseconds(seconds);
-  while (!service.engine().is_idle() && std::chrono::steady_clock::now() < until) {
+  const auto until = Clock::now() + milliseconds(seconds);
+  while (!service.engine().is_idle() && Clock::now() < until) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   service.engine().cancel_all();

@@ -1,12 +1,12 @@
 #include "quant/learn/learn.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "quant/learn/parameters.h"
 #include "quant/learn/pass.h"
@@ -17,7 +17,6 @@ namespace qnpu {
 namespace {
 
 using torch::Tensor;
-using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kTokens = 2048;  // of one pass; more sequences become several passes
 constexpr double kDiverged = 3.0;  // times the first loss ...
@@ -150,7 +149,7 @@ class Learner {
       parameters_.step({spec_.lr_rotations * rate, spec_.lr_scales * rate, spec_.lr_weights * rate},
                        tokens);
     }
-    report_.seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    report_.seconds.push_back(seconds_since(begin));
   }
 
   void set_local_weight(int step, double share) {

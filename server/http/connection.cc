@@ -19,9 +19,9 @@ constexpr auto kPatience = std::chrono::milliseconds(100);  // between looks at 
 constexpr auto kGoodbye = std::chrono::milliseconds(500);
 constexpr size_t kGoodbyeBytes = 1 << 20;
 
-int milliseconds_until(std::chrono::steady_clock::time_point until) {
+int milliseconds_until(Clock::time_point until) {
   using std::chrono::milliseconds;
-  const auto left = std::chrono::ceil<milliseconds>(until - std::chrono::steady_clock::now());
+  const auto left = std::chrono::ceil<milliseconds>(until - Clock::now());
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1 << 30));
 }
 

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <string>
 
+#include "base/clock.h"
+
 namespace qnpu::server {
 
 struct ConnectionLimits {
@@ -42,7 +44,7 @@ class Connection : public httplib::Stream {
   void close_after_answer() { closing_ = true; }
   bool is_closing() const { return closing_; }
   Trouble trouble() const { return trouble_; }
-  std::chrono::steady_clock::time_point began() const { return began_; }  // the request
+  Clock::time_point began() const { return began_; }  // the request
 
   // The client closed the connection, or its half of it: it waits for nothing any more.
   bool is_gone() const;
@@ -56,7 +58,6 @@ class Connection : public httplib::Stream {
   int socket() const override { return socket_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
   bool wait_for(short events, Clock::time_point until) const;
   bool fill();
   bool is_within_line(const char* data, size_t count);

@@ -285,9 +285,8 @@ void HttpServer::complete(const httplib::ContentReader& reader, Response& respon
 
 void HttpServer::log(const Request& request, const Response& response) {
   const bool is_known = methods_.contains(request.path);
-  const auto seconds = std::chrono::steady_clock::now() - Connection::current()->began();
   service_.metrics().request(is_known ? request.path : "other", response.status,
-                             std::chrono::duration<double>(seconds).count());
+                             seconds_since(Connection::current()->began()));
 }
 
 }  // namespace qnpu::server
