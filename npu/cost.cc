@@ -114,10 +114,10 @@ double node_seconds(const NodeWork& w, const Target& target, const CostParameter
   return std::max(products, memory) + 1e-6 * p.overhead_us;
 }
 
-Estimate estimate(const Graph& graph, const Target& target, const CostParameters& parameters,
-                  int rows, int context, bool all_logits) {
+CostEstimate estimate(const Graph& graph, const Target& target, const CostParameters& parameters,
+                      int rows, int context, bool all_logits) {
   check(graph, target, rows, context);
-  Estimate e;
+  CostEstimate e;
   e.target = target.name;
   e.rows = rows;
   e.context = context;
@@ -141,7 +141,7 @@ Estimate estimate(const Graph& graph, const Target& target, const CostParameters
   return e;
 }
 
-nlohmann::json to_json(const Estimate& e) {
+nlohmann::json to_json(const CostEstimate& e) {
   return {{"target", e.target},
           {"rows", e.rows},
           {"context", e.context},

@@ -49,7 +49,7 @@ std::vector<NodeWork> node_work(const Graph& graph, int rows, int context, bool 
 
 double node_seconds(const NodeWork& work, const Target& target, const CostParameters& parameters);
 
-struct Estimate {
+struct CostEstimate {
   std::string target;
   int rows = 0;
   int context = 0;
@@ -66,10 +66,10 @@ struct Estimate {
 };
 
 // Error: rows or context that no graph has, or a target without figures.
-Estimate estimate(const Graph& graph, const Target& target, const CostParameters& parameters,
-                  int rows, int context, bool all_logits = false);
+CostEstimate estimate(const Graph& graph, const Target& target, const CostParameters& parameters,
+                      int rows, int context, bool all_logits = false);
 
-nlohmann::json to_json(const Estimate& estimate);
+nlohmann::json to_json(const CostEstimate& estimate);
 
 // "linear", "head", "attention", "cache" or "elementwise".
 const char* kind_of(const NodeWork& work);

@@ -98,7 +98,7 @@ TEST(Cost, AFasterTargetIsFasterWhereItIs) {
 TEST(Cost, AnEstimateIsTheSumOfItsNodes) {
   const Graph graph = tiny_graph("w8a8kv8");
   const Target target = unit_target();
-  const Estimate e = estimate(graph, target, kUnit, 8, 64);
+  const CostEstimate e = estimate(graph, target, kUnit, 8, 64);
   double seconds = 0, moved = 0, shares = 0;
   for (const NodeWork& w : node_work(graph, 8, 64, false)) {
     seconds += node_seconds(w, target, kUnit);

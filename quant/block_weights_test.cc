@@ -15,7 +15,7 @@ constexpr int kBlock = 16;
 
 // Blocks of very different size, the third one of zeros.
 std::vector<float> weights(int64_t n, int64_t k, uint64_t seed) {
-  Random random(seed);
+  SplitMix64 random(seed);
   std::vector<float> w;
   for (int64_t i = 0; i < n * k; ++i) {
     const int64_t block = i % k / kBlock;
@@ -70,7 +70,7 @@ TEST(BlockWeights, AreTheFormula) {
 }
 
 TEST(BlockWeights, EqualBlocksAreWeightsPerChannel) {
-  Random random(3);
+  SplitMix64 random(3);
   std::vector<float> w(4 * kBlock);
   for (float& x : w) x = static_cast<float>(random.uniform() - 0.5);
   for (int block = 0; block < 4; ++block) w[block * kBlock] = 0.75f;

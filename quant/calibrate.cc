@@ -82,7 +82,7 @@ std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int
   const int64_t count = std::min<int64_t>(samples, total / length);
   // The tokens left over become the gaps: `count` sorted random offsets in 0 .. spare.
   const int64_t spare = total - count * length;
-  Random random(seed);
+  SplitMix64 random(seed);
   std::vector<int64_t> offsets(static_cast<size_t>(count));
   for (int64_t& offset : offsets) offset = static_cast<int64_t>(random.below(spare + 1));
   std::sort(offsets.begin(), offsets.end());

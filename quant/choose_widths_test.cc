@@ -189,7 +189,7 @@ Totals totals(const std::vector<WidthGroup>& groups, unsigned subset) {
 }
 
 TEST(ChooseWidths, IsNearTheBestSubset) {
-  Random random(7);
+  SplitMix64 random(7);
   double worst = 1.0;
   double mean = 0.0;
   constexpr int kTrials = 200;

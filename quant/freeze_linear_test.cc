@@ -21,7 +21,8 @@ struct Example {
 };
 
 // `n` rows of `k` weights around 0.05, scales of a plausible layer.
-Example random_example(Random& random, int64_t n, int64_t k, int weight_bits, int activation_bits) {
+Example random_example(SplitMix64& random, int64_t n, int64_t k, int weight_bits,
+                       int activation_bits) {
   Example e;
   for (int64_t i = 0; i < n * k; ++i) {
     e.weight.push_back(static_cast<float>(0.1 * (random.uniform() - 0.5)));
@@ -46,7 +47,7 @@ Example random_example(Random& random, int64_t n, int64_t k, int weight_bits, in
 void expect_snapped(double m) { EXPECT_NEAR(m / snap_multiplier(m), 1.0, 1e-7); }
 
 TEST(FreezeLinear, MultipliersHaveTwelveBitsAndScalesFollow) {
-  Random random(1);
+  SplitMix64 random(1);
   int exact = 0, rows = 0;  // in single precision
   for (int weight_bits : {4, 8}) {
     for (int activation_bits : {4, 8, 16}) {
@@ -71,7 +72,7 @@ TEST(FreezeLinear, MultipliersHaveTwelveBitsAndScalesFollow) {
 }
 
 TEST(FreezeLinear, WeightsAreRoundedWithTheSnappedScale) {
-  Random random(2);
+  SplitMix64 random(2);
   const Example e = random_example(random, 8, 40, 4, 8);
   const FrozenLinear f = freeze_linear(e.linear);
   for (int64_t n = 0; n < 8; ++n) {
@@ -86,7 +87,7 @@ TEST(FreezeLinear, WeightsAreRoundedWithTheSnappedScale) {
 }
 
 TEST(FreezeLinear, BiasesAreInAccumulatorSteps) {
-  Random random(3);
+  SplitMix64 random(3);
   for (int bits : {4, 8, 16}) {
     Example e = random_example(random, 16, 32, 8, bits);
     e.linear.bias = e.bias.data();
@@ -99,7 +100,7 @@ TEST(FreezeLinear, BiasesAreInAccumulatorSteps) {
 }
 
 TEST(FreezeLinear, RowsOfZerosFreezeToZero) {
-  Random random(4);
+  SplitMix64 random(4);
   Example e = random_example(random, 2, 16, 4, 8);
   std::fill_n(e.weight.begin(), 16, 0.0f);
   e.linear.weight.data = e.weight.data();
@@ -132,7 +133,7 @@ TEST(FreezeLinear, RefusesWhatCanOverflow) {
 }
 
 TEST(FreezeLinear, RefusesScalesThatDoNotFit) {
-  Random random(5);
+  SplitMix64 random(5);
   Example e = random_example(random, 1, 16, 8, 8);
   e.linear.y_scale = 1e-9;
   EXPECT_THAT(error_of([&] { freeze_linear(e.linear); }),

@@ -171,7 +171,7 @@ Tensor product(int n) {
 
 // By the method of Box and Muller.
 Tensor gaussian(int n, uint64_t seed) {
-  Random random(seed);
+  SplitMix64 random(seed);
   Tensor values = torch::empty({n, n}, torch::kFloat64);
   double* out = values.data_ptr<double>();
   for (int64_t i = 0; i < values.numel(); ++i) {
@@ -202,7 +202,7 @@ Tensor hadamard(int n) {
 }
 
 Tensor random_hadamard(int n, uint64_t seed) {
-  Random random(seed);
+  SplitMix64 random(seed);
   Tensor signs = torch::empty({n, 1}, torch::kFloat64);
   for (int i = 0; i < n; ++i) signs[i] = random.below(2) != 0 ? -1.0 : 1.0;
   return signs * hadamard(n);

@@ -15,7 +15,7 @@ namespace {
 
 // Sum of uniform numbers: nearly normal, heavier tails by a cube.
 std::vector<float> heavy_tailed(int count, uint64_t seed, double shift = 0.0) {
-  Random random(seed);
+  SplitMix64 random(seed);
   std::vector<float> values;
   for (int i = 0; i < count; ++i) {
     double x = 0.0;

@@ -14,7 +14,7 @@ namespace {
 
 using testing::HasSubstr;
 
-std::vector<float> random_values(Random& random, int count) {
+std::vector<float> random_values(SplitMix64& random, int count) {
   const double size = std::ldexp(1.0, static_cast<int>(random.below(24)) - 12);
   const double shift = random.uniform() * 2.0 - 1.0;
   const double power = 1.0 + 4.0 * random.uniform();
@@ -55,7 +55,7 @@ TEST(Ranges, AutoIsAFunctionOfRotationAndBits) {
 }
 
 TEST(Ranges, SymmetricMinMaxCoversTheValues) {
-  Random random(1);
+  SplitMix64 random(1);
   for (int trial = 0; trial < 200; ++trial) {
     const SiteStatistics stats = statistics_of(random_values(random, 500));
     for (int bits : {4, 8, 16}) {
@@ -69,7 +69,7 @@ TEST(Ranges, SymmetricMinMaxCoversTheValues) {
 }
 
 TEST(Ranges, AsymmetricMinMaxCoversTheValuesAndZero) {
-  Random random(2);
+  SplitMix64 random(2);
   for (int trial = 0; trial < 200; ++trial) {
     const SiteStatistics stats = statistics_of(random_values(random, 500));
     for (int bits : {8, 16}) {
@@ -87,7 +87,7 @@ TEST(Ranges, AsymmetricMinMaxCoversTheValuesAndZero) {
 }
 
 TEST(Ranges, Mean3SigmaIsTheFormula) {
-  Random random(3);
+  SplitMix64 random(3);
   const SiteStatistics stats = statistics_of(random_values(random, 2000));
   const double limit = std::max(std::fabs(stats.mean() - 3 * stats.sigma()),
                                 std::fabs(stats.mean() + 3 * stats.sigma()));
@@ -111,7 +111,7 @@ TEST(Ranges, PercentileClipsOutliers) {
 // The error is a bumpy function of the clip (a spike in the distribution may or may not meet a grid
 // point), so the search comes near the best of a fine grid, and is never worse than min-max.
 TEST(Ranges, MseIsNearlyTheBestClip) {
-  Random random(4);
+  SplitMix64 random(4);
   for (int trial = 0; trial < 20; ++trial) {
     const SiteStatistics stats = statistics_of(random_values(random, 4000));
     const auto error = [&](const QParams& q) {
@@ -161,7 +161,7 @@ ModelConfig small_config() {
   return config;
 }
 
-std::vector<SiteStatistics> statistics_for(const Graph& graph, Random& random) {
+std::vector<SiteStatistics> statistics_for(const Graph& graph, SplitMix64& random) {
   std::vector<SiteStatistics> stats;
   for (size_t i = 0; i < graph.sites.size(); ++i) {
     stats.push_back(statistics_of(random_values(random, 100)));
@@ -171,7 +171,7 @@ std::vector<SiteStatistics> statistics_for(const Graph& graph, Random& random) {
 
 TEST(Ranges, EveryActivationGetsAScaleAndTiesAreExact) {
   Graph graph = build_graph(small_config(), {});
-  Random random(5);
+  SplitMix64 random(5);
   assign_ranges(graph, statistics_for(graph, random));
   int ties = 0;
   for (const Site& site : graph.sites) {
@@ -192,7 +192,7 @@ TEST(Ranges, FourBitInputsOwnTheScaleOfTheirSource) {
   Recipe recipe;
   recipe.rules.push_back({.match = "*.o_proj.in", .bitwidth = 4});
   Graph graph = build_graph(small_config(), recipe);
-  Random random(9);
+  SplitMix64 random(9);
   std::vector<SiteStatistics> stats = statistics_for(graph, random);
   const int wide = graph.find_site("layers.0.self_attn.context.out");
   const int narrow = graph.find_site("layers.0.self_attn.o_proj.in");
@@ -206,7 +206,7 @@ TEST(Ranges, FourBitInputsOwnTheScaleOfTheirSource) {
 
 TEST(Ranges, AGroupIsSeenAsOne) {
   Graph graph = build_graph(small_config(), {});
-  Random random(6);
+  SplitMix64 random(6);
   std::vector<SiteStatistics> stats = statistics_for(graph, random);
   const int wide = graph.find_site("layers.0.self_attn.context.out");
   const int narrow = graph.find_site("layers.0.self_attn.o_proj.in");
@@ -222,7 +222,7 @@ TEST(Ranges, AGroupIsSeenAsOne) {
 
 TEST(Ranges, FixedAndMaskedSites) {
   Graph graph = build_graph(small_config(), {});
-  Random random(7);
+  SplitMix64 random(7);
   std::vector<SiteStatistics> stats = statistics_for(graph, random);
   stats[graph.find_site("layers.0.self_attn.scores.out")] = statistics_of({-3.0f, 7.0f});
   assign_ranges(graph, stats);
@@ -240,7 +240,7 @@ TEST(Ranges, FixedAndMaskedSites) {
 
 TEST(Ranges, ASiteWithoutStatisticsStopsTheBuild) {
   Graph graph = build_graph(small_config(), {});
-  Random random(8);
+  SplitMix64 random(8);
   std::vector<SiteStatistics> stats = statistics_for(graph, random);
   stats[graph.find_site("layers.0.mlp.silu.out")] = {};
   EXPECT_THAT(error_of([&] { assign_ranges(graph, stats); }),

@@ -42,7 +42,7 @@ torch::Tensor bias_times(const torch::Tensor& bias, const torch::Tensor& r) {
 
 // Independent streams of one seed.
 uint64_t stream(uint64_t seed, uint64_t index) {
-  return Random(Random(seed).next() ^ index).next();
+  return SplitMix64(SplitMix64(seed).next() ^ index).next();
 }
 
 torch::Tensor make_rotation(Rotation kind, int n, uint64_t seed) {

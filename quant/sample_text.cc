@@ -27,7 +27,7 @@ std::vector<bool> ordinary_tokens(const Tokenizer& tokenizer, int vocab_size) {
   return ordinary;
 }
 
-int first_token(const Tokenizer& tokenizer, const std::vector<bool>& ordinary, Random& random) {
+int first_token(const Tokenizer& tokenizer, const std::vector<bool>& ordinary, SplitMix64& random) {
   const std::vector<int> added = tokenizer.encode("", /*add_special_tokens=*/true);
   if (!added.empty()) return added.front();
   const int end_of_text = tokenizer.token_to_id("<|endoftext|>");
@@ -97,7 +97,7 @@ std::string sample_text(const FloatModel& model, const Graph& graph, const Token
   const torch::NoGradGuard no_grad;
   const std::vector<bool> ordinary = ordinary_tokens(tokenizer, model.config.vocab_size);
   const auto batch = static_cast<size_t>(options.sequences);
-  Random random(options.seed);
+  SplitMix64 random(options.seed);
   std::vector<int64_t> last(batch);
   for (int64_t& id : last) id = first_token(tokenizer, ordinary, random);
   std::vector<std::vector<int>> sequences(batch);

@@ -13,7 +13,7 @@ namespace qnpu {
 namespace {
 
 std::vector<float> random_rows(int64_t n, int64_t k, uint64_t seed) {
-  Random random(seed);
+  SplitMix64 random(seed);
   std::vector<float> w(static_cast<size_t>(n * k));
   for (float& x : w) {
     const double u = random.uniform() + random.uniform() + random.uniform() - 1.5;

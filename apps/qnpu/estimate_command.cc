@@ -26,7 +26,7 @@ struct Options : PlanOptions {
 
 struct Row {
   std::string graph;  // "prefill" or "decode"
-  Estimate estimate;
+  CostEstimate estimate;
 };
 
 Graph graph_of(const Options& o) {

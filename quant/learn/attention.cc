@@ -15,7 +15,7 @@ constexpr int64_t kBlock = 128;  // query positions of one block
 // What forward leaves for backward. Heads come before positions, so that a head is contiguous:
 // queries [B, KV, T * G, hd], keys and values [B, KV, P + T, hd].
 struct Saved {
-  AttentionShape shape;
+  AttentionSpec shape;
   Tensor q, k, v, out;
   Tensor log_sums;  // [B, KV, T * G]
 
@@ -37,14 +37,14 @@ std::vector<Block> blocks(const Saved& s) {
   return all;
 }
 
-Tensor split_queries(const Tensor& q, const AttentionShape& s) {
+Tensor split_queries(const Tensor& q, const AttentionSpec& s) {
   return q.view({s.batch, s.tokens, s.kv_heads, s.group, s.head_dim})
       .permute({0, 2, 1, 3, 4})
       .reshape({s.batch, s.kv_heads, s.tokens * s.group, s.head_dim})
       .contiguous();
 }
 
-Tensor join_queries(const Tensor& q, const AttentionShape& s) {
+Tensor join_queries(const Tensor& q, const AttentionSpec& s) {
   return q.view({s.batch, s.kv_heads, s.tokens, s.group, s.head_dim})
       .permute({0, 2, 1, 3, 4})
       .reshape({s.batch * s.tokens, -1})
@@ -52,7 +52,7 @@ Tensor join_queries(const Tensor& q, const AttentionShape& s) {
 }
 
 // Keys or values behind the prefix's rows.
-Tensor split_rows(const Tensor& x, const Tensor& prefix, const AttentionShape& s) {
+Tensor split_rows(const Tensor& x, const Tensor& prefix, const AttentionSpec& s) {
   Tensor rows = x.view({s.batch, s.tokens, s.kv_heads * s.head_dim});
   if (prefix.defined()) {
     const Tensor first = prefix.to(x.scalar_type()).unsqueeze(0).expand({s.batch, -1, -1});
@@ -62,7 +62,7 @@ Tensor split_rows(const Tensor& x, const Tensor& prefix, const AttentionShape& s
 }
 
 // Without the prefix's rows, which are constants.
-Tensor join_rows(const Tensor& x, const AttentionShape& s, torch::ScalarType type) {
+Tensor join_rows(const Tensor& x, const AttentionSpec& s, torch::ScalarType type) {
   return x.narrow(2, x.size(2) - s.tokens, s.tokens)
       .transpose(1, 2)
       .reshape({s.batch * s.tokens, -1})
@@ -79,7 +79,7 @@ Tensor join_prefix(const Tensor& x, const Tensor& prefix) {
       .to(prefix.scalar_type());
 }
 
-Saved forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& shape) {
+Saved forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSpec& shape) {
   Saved s{shape,
           split_queries(q, shape),
           split_rows(k, shape.prefix_k, shape),
@@ -152,7 +152,7 @@ Tensors backward(const Saved& s, const Tensor& gradient) {
 
 }  // namespace
 
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& shape) {
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSpec& shape) {
   Saved saved;
   Tensor out;
   {

@@ -6,7 +6,7 @@
 
 namespace qnpu {
 
-struct AttentionShape {
+struct AttentionSpec {
   int64_t batch = 1;
   int64_t tokens = 0;  // of each sequence
   int64_t kv_heads = 0;
@@ -25,6 +25,6 @@ struct AttentionShape {
 //   S = scale q k'    P = softmax(S)    O = P v
 //   dv = P' dO    dP = dO v'    dS = P (dP - rowsum(dO * O)) scale    dq = dS k    dk = dS' q
 torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                        const AttentionShape& shape);
+                        const AttentionSpec& shape);
 
 }  // namespace qnpu

@@ -92,7 +92,7 @@ TEST_P(Differentiable, SiluMul) {
 }
 
 // All heads at once, with a mask.
-Tensor attention_by_definition(const Tensors& x, const AttentionShape& s) {
+Tensor attention_by_definition(const Tensors& x, const AttentionSpec& s) {
   const int64_t prefix = s.prefix_k.defined() ? s.prefix_k.size(0) : 0;
   const auto rows = [&](const Tensor& t, const Tensor& first) {
     Tensor all = t.view({s.batch, s.tokens, -1});
@@ -110,7 +110,7 @@ Tensor attention_by_definition(const Tensors& x, const AttentionShape& s) {
 TEST_P(Differentiable, Attention) {
   for (const int64_t tokens : {1, 7, 300}) {  // 300: three blocks
     for (const bool prefix : {false, true}) {
-      AttentionShape s;
+      AttentionSpec s;
       s.batch = 2;
       s.tokens = tokens;
       s.kv_heads = 2;

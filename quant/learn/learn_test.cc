@@ -43,7 +43,7 @@ Recipe recipe() {
 
 // With ranges of `calibrated`.
 void prepare_run(Setting& s, const FloatModel& calibrated) {
-  Random random(1);
+  SplitMix64 random(1);
   for (int w = 0; w < 12; ++w) {
     Window window(16);
     for (int& token : window) token = static_cast<int>(random.below(s.teacher.config.vocab_size));

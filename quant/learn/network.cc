@@ -239,7 +239,7 @@ int Network::evaluate_attention(int i, Walk& walk) {
   const int v_cache = graph_.nodes[end].in[1];
   const ModelConfig& config = graph_.config;
   const Tensor& q = walk.values[scores.in[0]];
-  AttentionShape shape;
+  AttentionSpec shape;
   shape.batch = walk.batch;
   shape.tokens = q.size(0) / walk.batch;
   shape.kv_heads = config.num_kv_heads;

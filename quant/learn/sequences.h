@@ -28,7 +28,7 @@ class Sequences {
 
   const Sequence& draw();
 
-  Random random_;
+  SplitMix64 random_;
   std::vector<Text> texts_;
   size_t turn_ = 0;
 };
