@@ -113,6 +113,33 @@ std::string zsh_option(const OptionEntry& option, const CLI::App& app) {
                      zsh_value(option, app));
 }
 
+constexpr const char* kZshMain = R"(  )
+  if (( CURRENT == 2 )); then
+    _describe command commands
+    return
+  fi
+  shift words
+  (( CURRENT-- ))
+  case $words[1] in
+)";
+
+constexpr const char* kZshEnd = R"(  esac
+}
+if [[ $funcstack[1] == _qnpu ]]; then
+  _qnpu "$@"
+else
+  compdef _qnpu qnpu
+fi
+)";
+
+std::string zsh_command(const CommandEntry& command, const CLI::App& app) {
+  std::string text = fmt::format("    {})\n      _arguments", command.name);
+  for (const OptionEntry& option : command.options) {
+    text += " \\\n        " + zsh_option(option, app);
+  }
+  return text + "\n      ;;\n";
+}
+
 std::string fish_value(const OptionEntry& option, const CLI::App& app) {
   if (!option.choices.empty()) return fmt::format("-x -a '{}'", joined(option.choices));
   if (option.value == kFolder) return "-x -a '(__fish_complete_directories)'";
@@ -164,21 +191,13 @@ std::string zsh_completion(const CLI::App& app) {
       "_qnpu_chips() {{ _values -s , chip {} }}\n",
       joined(recipe_names()), joined(target_names()));
   text += "_qnpu() {\n  local -a commands=(\n";
-  std::string cases;
-  for (const CommandEntry& command : command_table(app)) {
+  const std::vector<CommandEntry> commands = command_table(app);
+  for (const CommandEntry& command : commands) {
     text += fmt::format("    '{}:{}'\n", command.name, shell_quoted(command.summary));
-    cases += fmt::format("    {})\n      _arguments", command.name);
-    for (const OptionEntry& option : command.options) {
-      cases += " \\\n        " + zsh_option(option, app);
-    }
-    cases += "\n      ;;\n";
   }
-  return text +
-         "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
-         "  shift words\n  (( CURRENT-- ))\n  case $words[1] in\n" +
-         cases +
-         "  esac\n}\nif [[ $funcstack[1] == _qnpu ]]; then\n  _qnpu \"$@\"\nelse\n  compdef _qnpu "
-         "qnpu\nfi\n";
+  text += kZshMain;
+  for (const CommandEntry& command : commands) text += zsh_command(command, app);
+  return text + kZshEnd;
 }
 
 std::string fish_completion(const CLI::App& app) {

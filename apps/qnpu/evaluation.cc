@@ -27,14 +27,17 @@ void check_finite(const LikelihoodSum& sum, const LogitsSource& source) {
   fail("the logits of {} are not finite numbers; its weights are damaged", source.name);
 }
 
+void check_vocabularies(const LogitsSource& tested, const LogitsSource& reference) {
+  if (reference.vocab == tested.vocab) return;
+  fail("{} has {} tokens in its vocabulary and {} has {}; compare models of one vocabulary",
+       tested.name, tested.vocab, reference.name, reference.vocab);
+}
+
 }  // namespace
 
 Evaluation evaluate(const Windows& windows, const LogitsSource& tested,
                     const LogitsSource* reference, LogitsWriter* writer, Progress& progress) {
-  if (reference && reference->vocab != tested.vocab) {
-    fail("{} has {} tokens in its vocabulary and {} has {}; compare models of one vocabulary",
-         tested.name, tested.vocab, reference->name, reference->vocab);
-  }
+  if (reference) check_vocabularies(tested, *reference);
   Evaluation result;
   const int64_t total = int64_t{windows.count} * (windows.length - 1);
   for (int window = 0; window < windows.count; ++window) {

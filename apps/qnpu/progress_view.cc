@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <numeric>
 #include <vector>
 
 #include "apps/qnpu/program.h"
@@ -29,6 +30,18 @@ std::string bar(double share) {
 
 double share_of(int64_t done, int64_t total) {
   return total > 0 ? std::clamp(static_cast<double>(done) / total, 0.0, 1.0) : 0.0;
+}
+
+// Of `count` parts of nearly the same length, or of each value if there are fewer.
+std::vector<double> means_of_parts(const std::vector<double>& values, size_t count) {
+  count = std::min(values.size(), count);
+  std::vector<double> means;
+  for (size_t i = 0; i < count; ++i) {
+    const auto begin = values.begin() + static_cast<std::ptrdiff_t>(i * values.size() / count);
+    const auto end = values.begin() + static_cast<std::ptrdiff_t>((i + 1) * values.size() / count);
+    means.push_back(std::accumulate(begin, end, 0.0) / static_cast<double>(end - begin));
+  }
+  return means;
 }
 
 std::string format_pace(double per_second) {
@@ -78,16 +91,7 @@ void ProgressView::flush() {
 
 void ProgressView::update(double time, const std::string& step, int64_t done, int64_t total,
                           const Figures& figures) {
-  if (step != step_) {
-    if (!step_.empty()) end_step();
-    step_ = step;
-    start_ = last_drawn_ = time;
-    if (terminal_) last_drawn_ -= kRedraw;
-    last_done_ = done;
-    pace_ = {};
-    figures_.clear();
-    curve_.clear();
-  }
+  if (step != step_) begin_step(time, step, done);
   now_ = time;
   done_ = done;
   total_ = total;
@@ -97,6 +101,17 @@ void ProgressView::update(double time, const std::string& step, int64_t done, in
     curve_[done] = figures.contains("loss") ? figures.at("loss") : figures.begin()->second;
   }
   if (due(time)) draw();
+}
+
+void ProgressView::begin_step(double time, const std::string& step, int64_t done) {
+  if (!step_.empty()) end_step();
+  step_ = step;
+  start_ = last_drawn_ = time;
+  if (terminal_) last_drawn_ -= kRedraw;
+  last_done_ = done;
+  pace_ = {};
+  figures_.clear();
+  curve_.clear();
 }
 
 bool ProgressView::due(double time) const {
@@ -182,14 +197,7 @@ std::string sparkline(const std::map<int64_t, double>& values, int width) {
   for (const auto& [key, value] : values) {
     if (std::isfinite(value)) finite.push_back(value);
   }
-  const size_t count = std::min(finite.size(), static_cast<size_t>(width));
-  std::vector<double> means;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t begin = i * finite.size() / count, end = (i + 1) * finite.size() / count;
-    double sum = 0.0;
-    for (size_t j = begin; j < end; ++j) sum += finite[j];
-    means.push_back(sum / static_cast<double>(end - begin));
-  }
+  const std::vector<double> means = means_of_parts(finite, static_cast<size_t>(width));
   if (means.empty()) return "";
   const auto [least, most] = std::minmax_element(means.begin(), means.end());
   std::string text;

@@ -55,6 +55,7 @@ class ProgressView {
   void draw();
   void erase();
   void flush();
+  void begin_step(double time, const std::string& step, int64_t done);
   void end_step();
 
   ViewOptions options_;

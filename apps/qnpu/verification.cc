@@ -91,6 +91,28 @@ void write_tokens(const fs::path& path, const std::vector<int32_t>& tokens) {
                     {{"tokens", "I32", {std::ssize(tokens)}, std::as_bytes(std::span(tokens))}});
 }
 
+// Each node's output twice: as both run freely, and with theirs put in the place of ours.
+std::vector<SiteComparison> compare_nodes(const Graph& graph, Session& session,
+                                          const std::vector<int32_t>& tokens,
+                                          const TracedSites& theirs) {
+  std::vector<SiteComparison> result(graph.nodes.size());
+  for (const bool force : {false, true}) {
+    size_t node = 0;
+    session.reset();
+    session.set_trace([&](const SiteValues& ours) {
+      SiteComparison& at = result[node];
+      const Node& n = graph.nodes[node++];
+      at.site = graph.site(ours.site).name;
+      at.op = n.op;
+      if (!theirs.has(ours.site)) return;
+      (force ? at.same_inputs : at.free) = theirs.compare(ours, force);
+      if (force) at.asked = agreement_of(graph, n);
+    });
+    session.run(tokens, /*all_rows=*/true);
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string disagreement(const std::vector<SiteComparison>& sites) {
@@ -213,24 +235,8 @@ std::vector<SiteComparison> Verification::compare_sites(std::vector<int32_t> tok
   const json about = read_json(folder / "export.json");
   const TracedSites theirs(graph, options.rows, about.at("names"), options.context,
                            TensorFile::open(folder / "outputs.safetensors"));
-  std::vector<SiteComparison> result(graph.nodes.size());
   Session session(artifact_, {.context = options.context, .max_rows = options.rows});
-  for (const bool force : {false, true}) {
-    size_t node = 0;
-    session.reset();
-    session.set_trace([&](const SiteValues& ours) {
-      SiteComparison& at = result[node];
-      const Node& n = graph.nodes[node++];
-      at.site = graph.site(ours.site).name;
-      at.op = n.op;
-      if (!theirs.has(ours.site)) return;
-      (force ? at.same_inputs : at.free) = theirs.compare(ours, force);
-      if (!force) return;
-      at.asked = agreement_of(graph, n);
-    });
-    session.run(tokens, /*all_rows=*/true);
-  }
-  return result;
+  return compare_nodes(graph, session, tokens, theirs);
 }
 
 }  // namespace qnpu
