@@ -74,13 +74,16 @@ json export_qnn(const Artifact& artifact, const BundleOptions& options, const fs
   write_onnx(artifact, options.graph, folder);
   json result = json::object();
   for (const std::string& soc : options.socs) {
-    result[soc] = compile_graphs(folder, {.soc = soc, .share = options.share}, progress);
+    result[soc] = compile_graphs(
+        folder, {.soc = soc, .share = options.share, .in_order = options.in_order}, progress);
   }
   return result;
 }
 
-json export_genie(const Artifact& artifact, const BundleOptions& options, const fs::path& folder,
+json export_genie(const Artifact& artifact, const BundleOptions& given, const fs::path& folder,
                   Progress& progress) {
+  BundleOptions options = given;
+  options.in_order = true;
   const std::string& soc = only_soc(options);
   // Rows are filled from the left: a prompt may end in any.
   json result = compile_for_runtime(artifact, options, genie_names(), true, folder, progress);

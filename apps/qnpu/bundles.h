@@ -17,6 +17,7 @@ struct BundleOptions {
   std::vector<std::string> socs;
   // One binary for both graphs, which share their weights. The emulator cannot load such a one.
   bool share = true;
+  bool in_order = false;  // the parts' names in the binaries come in order: Genie reads them so
 };
 
 // Context binaries and the ONNX files that wrap them, for each SoC. The result is compile.py's, by

@@ -18,6 +18,7 @@ nlohmann::json compile_graphs(const std::filesystem::path& folder, const Compila
                               Progress& progress) {
   std::vector<std::string> arguments = {folder.string(), "--soc", wanted.soc};
   if (wanted.share) arguments.emplace_back("--share");
+  if (wanted.in_order) arguments.emplace_back("--in-order");
   arguments.emplace_back("--graphs");
   arguments.insert(arguments.end(), wanted.graphs.begin(), wanted.graphs.end());
   return run_tool(kCompiler, arguments, folder / ("compile." + wanted.soc + ".log"), progress);

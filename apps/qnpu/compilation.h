@@ -13,7 +13,8 @@ namespace qnpu {
 struct Compilation {
   std::string soc;
   std::vector<std::string> graphs = {"prefill", "decode"};
-  bool share = false;  // one binary for all graphs of a part, which the emulator cannot load
+  bool share = false;     // one binary for all graphs of a part, which the emulator cannot load
+  bool in_order = false;  // the parts' names in the binaries come in order
 };
 
 // Compiles what `write_onnx` left in `folder`; binaries and a log come beside it. The result is

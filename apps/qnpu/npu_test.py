@@ -104,14 +104,23 @@ class Emulator(Case):
         for key in ("perplexity_npu", "kl_divergence", "logits", "sites"):
             self.assertEqual(parts[key], whole[key], key)
 
+    def operations(self, artifact, arguments, folder, graph="prefill"):
+        made = json.loads((self.work(artifact, arguments) / folder / "made_from.json").read_text())
+        return made["compiled"]["graphs"][graph]["operations"]
+
+    # The runtime, which computes attention in one piece, is what the sites are compared with.
     def test_attention_in_pieces_gives_the_same_integers(self):
-        whole = self.verify(self.quantized("tiny-llama"))
-        for most in (2 * 16 * 80, 2 * 8 * 80):  # a head at a time; half its rows
-            pieces = self.verify(self.quantized("tiny-llama"), "--most-scores", most)
-            for graph in ("prefill", "decode"):
-                grown = (pieces["compiled"]["graphs"][graph]["operations"] -
-                         whole["compiled"]["graphs"][graph]["operations"])
-                (self.assertGreater if graph == "prefill" else self.assertEqual)(grown, 0)
+        artifact = self.quantized("tiny-llama")
+        whole = self.verify(artifact)
+        for rows in (16, 8):  # a head at a time; half its rows. 33: positions of the graph of sites
+            arguments = ("--most-scores", 2 * rows * 33)
+            pieces = self.verify(artifact, *arguments)
+            self.check_sites(pieces)
+            for folder in ("graphs", "sites"):
+                self.assertGreater(self.operations(artifact, arguments, folder),
+                                   self.operations(artifact, (), folder))
+            self.assertEqual(self.operations(artifact, arguments, "graphs", "decode"),
+                             self.operations(artifact, (), "graphs", "decode"))
             for key in ("perplexity_npu", "kl_divergence", "logits", "sites"):
                 self.assertEqual(pieces[key], whole[key], key)
 

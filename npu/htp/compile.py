@@ -1,10 +1,10 @@
 """Compiles exported graphs into context binaries for one SoC, and says what the compiler made.
 
-usage: compile.py EXPORT --soc SOC [--share] [--graphs NAME...]
+usage: compile.py EXPORT --soc SOC [--share] [--in-order] [--graphs NAME...]
 
 Writes NAME.SOC.onnx (EPContext) for each part of each graph, and the binaries, into EXPORT. With
 --share all graphs of a part lie in one binary and share their weights; the emulator cannot load such
-a binary, phones can.
+a binary, phones can. With --in-order the names of a graph's parts in the binaries come in order.
 """
 
 from __future__ import annotations
@@ -57,11 +57,15 @@ def compile_part(folder: Path, sources: dict[str, Path], soc: str, share: bool) 
     return made
 
 
-def sources_by_part(folder: Path, graphs: list[dict[str, Any]], soc: str) -> list[dict[str, Path]]:
+def sources_by_part(folder: Path, graphs: list[dict[str, Any]], soc: str,
+                    in_order: bool) -> list[dict[str, Path]]:
     """For each part the file of each graph, by name."""
-    ordered = [zip((part["name"] for part in graph["parts"]),
-                   sources_in_order(folder, graph["parts"], soc_named(soc))) for graph in graphs]
-    return [dict(part) for part in zip(*ordered)]
+    named = []
+    for parts in (graph["parts"] for graph in graphs):
+        files = (sources_in_order(folder, parts, soc_named(soc)) if in_order else
+                 [folder / part["file"] for part in parts])
+        named.append([(part["name"], file) for part, file in zip(parts, files)])
+    return [dict(part) for part in zip(*named)]
 
 
 def main() -> dict[str, Any]:
@@ -69,6 +73,7 @@ def main() -> dict[str, Any]:
     parser.add_argument("export", type=Path)
     parser.add_argument("--soc", required=True)
     parser.add_argument("--share", action="store_true")
+    parser.add_argument("--in-order", action="store_true")
     parser.add_argument("--graphs", nargs="+", default=["prefill", "decode"])
     o = parser.parse_args()
     check_version()
@@ -77,14 +82,15 @@ def main() -> dict[str, Any]:
         for stale in o.export.glob(f"*.{o.soc}*.{kind}"):
             stale.unlink()
     result: dict[str, Any] = {"soc": o.soc, **soc_named(o.soc)._asdict(), "graphs": {}}
-    parts = sources_by_part(o.export, [about["graphs"][name] for name in o.graphs], o.soc)
+    graphs = [about["graphs"][name] for name in o.graphs]
+    parts = sources_by_part(o.export, graphs, o.soc, o.in_order)
     for i, sources in enumerate(parts):
         step = f"compile {' and '.join(sources)} for {o.soc}"
         progress(step, i, len(parts))
         try:
             result["graphs"].update(compile_part(o.export, sources, o.soc, o.share))
         finally:
-            if len(parts) > 1:
+            if o.in_order and len(parts) > 1:
                 for copy in sources.values():
                     copy.unlink()
         progress(step, i + 1, len(parts))
