@@ -23,9 +23,10 @@ int64_t lead_of(Session& session, const std::vector<int32_t>& tokens, int32_t ou
 
 }  // namespace
 
-GreedyComparison compare_greedy(std::shared_ptr<const Artifact> artifact, const std::string& on,
-                                BundleOptions options, const std::vector<int32_t>& prompt,
-                                int count, const fs::path& work, Progress& progress) {
+GreedyComparison compare_greedy(const std::shared_ptr<const Artifact>& artifact,
+                                const std::string& on, BundleOptions options,
+                                const std::vector<int32_t>& prompt, int count, const fs::path& work,
+                                Progress& progress) {
   const fs::path bundle = work / on;
   options.share = false;  // for the emulator
   renew_folder(bundle);

@@ -19,8 +19,9 @@ struct GreedyComparison {
 };
 
 // `on` is "genie" or "ort-genai". The bundle is made in `work`, with a binary for each graph.
-GreedyComparison compare_greedy(std::shared_ptr<const Artifact> artifact, const std::string& on,
-                                BundleOptions options, const std::vector<int32_t>& prompt,
-                                int count, const std::filesystem::path& work, Progress& progress);
+GreedyComparison compare_greedy(const std::shared_ptr<const Artifact>& artifact,
+                                const std::string& on, BundleOptions options,
+                                const std::vector<int32_t>& prompt, int count,
+                                const std::filesystem::path& work, Progress& progress);
 
 }  // namespace qnpu
