@@ -26,6 +26,17 @@ void check_is_file(const std::filesystem::path& path) {
   }
 }
 
+constexpr size_t kMostOfReason = 200;
+
+// After parsing, which needs no stack: the parser's own callback would look through a list anew
+// for each of its objects.
+bool is_deeper(const nlohmann::json& value, int levels) {
+  if (!value.is_structured()) return false;
+  if (levels == 0) return true;
+  return std::any_of(value.begin(), value.end(),
+                     [&](const auto& inner) { return is_deeper(inner, levels - 1); });
+}
+
 struct Descriptor {
   int fd;
   ~Descriptor() {
@@ -57,17 +68,27 @@ std::string read_file(const std::filesystem::path& path) {
   return content;
 }
 
-nlohmann::json read_json(const std::filesystem::path& path) {
-  const std::string content = read_file(path);
+nlohmann::json parse_json(std::string_view text, const std::string& where) {
+  nlohmann::json value;
   try {
-    return nlohmann::json::parse(content);
-  } catch (const nlohmann::json::parse_error& error) {
-    // Its text begins "[json.exception.parse_error.101] parse error at line 3, column 5: ...".
+    value = nlohmann::json::parse(text);
+  } catch (const nlohmann::json::exception& error) {
+    // Its text begins "[json.exception.parse_error.101] parse error at line 3, column 5: ..." and
+    // may go on with all of a string that does not end.
     const std::string_view what = error.what();
     const size_t start = std::min(what.find("] ") + 2, what.size());
-    fail("{} is not valid JSON ({}); the file may be damaged, fetch or write it again",
-         path.string(), what.substr(start));
+    fail("{} is not valid JSON ({}); the file may be damaged, fetch or write it again", where,
+         what.substr(start, kMostOfReason));
   }
+  if (is_deeper(value, kDeepestJson)) {
+    fail("{} is nested more than {} levels deep; the file may be damaged, fetch or write it again",
+         where, kDeepestJson);
+  }
+  return value;
+}
+
+nlohmann::json read_json(const std::filesystem::path& path) {
+  return parse_json(read_file(path), path.string());
 }
 
 void write_file(const std::filesystem::path& path, std::string_view content) {
@@ -77,7 +98,7 @@ void write_file(const std::filesystem::path& path, std::string_view content) {
 }
 
 void write_json(const std::filesystem::path& path, const nlohmann::json& json) {
-  write_file(path, json.dump(1) + "\n");
+  write_file(path, json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 std::string read_text(const std::filesystem::path& path) {

@@ -13,9 +13,15 @@ namespace qnpu {
 std::string read_file(const std::filesystem::path& path);     // Error if it cannot be read
 nlohmann::json read_json(const std::filesystem::path& path);  // Error names file and position
 
+// `where` begins the Error of text that is no JSON, has a number out of range, or is nested so
+// deeply that copying or writing it would overflow the stack: nothing that we read has a reason to.
+nlohmann::json parse_json(std::string_view text, const std::string& where);
+constexpr int kDeepestJson = 64;
+
 // Temporary name, fsync, rename: the old file stays whole until the new one is.
 void write_file(const std::filesystem::path& path, std::string_view content);
-void write_json(const std::filesystem::path& path, const nlohmann::json& json);  // indented by 1
+// Indented by 1; names that are not UTF-8 (of files, say) with U+FFFD for each bad byte.
+void write_json(const std::filesystem::path& path, const nlohmann::json& json);
 
 // UTF-8 text for calibration and evaluation. Error: missing, empty, binary (NUL bytes or more than
 // a few invalid UTF-8 sequences).

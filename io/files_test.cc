@@ -55,6 +55,28 @@ TEST(Files, JsonRoundTripAndErrorPosition) {
               AllOf(HasSubstr(path.string()), HasSubstr("line 4")));
 }
 
+TEST(Files, JsonThatCannotBeKept) {
+  const auto nested = [](int levels) {
+    return std::string(static_cast<size_t>(levels), '[') +
+           std::string(static_cast<size_t>(levels), ']');
+  };
+  EXPECT_EQ(error_of([&] { parse_json(nested(kDeepestJson), "a.json"); }), "");
+  for (const int levels : {kDeepestJson + 1, 200'000}) {
+    EXPECT_THAT(error_of([&] { parse_json(nested(levels), "a.json"); }),
+                AllOf(HasSubstr("a.json"), HasSubstr("more than 64 levels deep")));
+  }
+  EXPECT_THAT(error_of([] { parse_json(R"({"a": 1e999})", "a.json"); }),
+              AllOf(HasSubstr("a.json"), HasSubstr("overflow parsing '1e999'")));
+  const std::string open = "\"" + std::string(100'000, 'a');
+  EXPECT_LT(error_of([&] { parse_json(open, "a.json"); }).size(), 400);
+}
+
+TEST(Files, JsonOfNamesThatAreNotUtf8) {
+  const TestFolder folder;
+  write_json(folder.path() / "a.json", {{"model", "caf\xE9"}});
+  EXPECT_EQ(read_json(folder.path() / "a.json")["model"], "caf\xEF\xBF\xBD");
+}
+
 TEST(Files, MissingFileFolderAndParentAreClear) {
   const TestFolder folder;
   EXPECT_THAT(error_of([&] { read_file(folder.path() / "none"); }),

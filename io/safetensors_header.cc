@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/status.h"
+#include "io/files.h"
 
 namespace qnpu {
 
@@ -25,6 +26,7 @@ constexpr const char* kAgain = "the file is damaged, fetch or write it again";
 json parse_unique(std::string_view text, const std::string& path) {
   std::set<std::string> names;
   const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (depth > kDeepestJson) fail("{}: its header is nested too deeply; {}", path, kAgain);
     if (depth == 1 && event == json::parse_event_t::key) {
       if (!names.insert(parsed.get<std::string>()).second) {
         fail("{}: the tensor {} is listed twice; {}", path, parsed.get<std::string>(), kAgain);
@@ -38,6 +40,8 @@ json parse_unique(std::string_view text, const std::string& path) {
     return header;
   } catch (const json::parse_error& error) {
     fail("{}: its header is not valid JSON (byte {}); {}", path, error.byte, kAgain);
+  } catch (const json::exception&) {
+    fail("{}: its header holds a number that is out of range; {}", path, kAgain);
   }
 }
 

@@ -158,6 +158,9 @@ TEST_F(Damaged, LengthAndJson) {
   EXPECT_THAT(error_for(std::string(8, '\xFF') + "{}"), HasSubstr("18446744073709551615 bytes"));
   EXPECT_THAT(error_for(file_of("{}", 0).substr(0, 9)), HasSubstr("cut short"));
   EXPECT_THAT(error_for(file_of("{\"a\":", 0)), HasSubstr("not valid JSON"));
+  EXPECT_THAT(error_for(file_of(R"({"a": 1e999})", 0)), HasSubstr("out of range"));
+  EXPECT_THAT(error_for(file_of("{\"a\": " + std::string(200'000, '['), 0)),
+              HasSubstr("nested too deeply"));
   EXPECT_THAT(error_for(file_of("[1]", 0)), HasSubstr("not a JSON object"));
   EXPECT_THAT(error_for(file_of(R"({"__metadata__":{"a":1}})", 0)), HasSubstr("__metadata__ a"));
   EXPECT_EQ(error_for(file_of("{}", 0)), "");
