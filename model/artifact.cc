@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "io/files.h"
+#include "model/check_graph.h"
 
 namespace qnpu {
 namespace {
@@ -23,7 +24,8 @@ std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 // no white space), so that reformatting the file does no harm.
 std::string manifest_checksum(nlohmann::json manifest) {
   manifest.erase("checksum");
-  const std::string text = manifest.dump();
+  // As write_json writes what is not UTF-8, so that the sum is that of the file.
+  const std::string text = manifest.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return hex(XXH3_64bits(text.data(), text.size()));
 }
 
@@ -62,6 +64,21 @@ void check_tensor(const std::string& what, const TensorSpec& need, const std::st
        shape_text(shape), need.dtype, shape_text(need.shape), kAdvice);
 }
 
+// The keys that every artifact has, and the types of those that some have.
+bool has_its_keys(const nlohmann::json& manifest) {
+  const auto value = [](const nlohmann::json& object, const char* key, nlohmann::json otherwise) {
+    return object.value(key, std::move(otherwise));
+  };
+  const nlohmann::json positions = value(manifest, "positions", 0);
+  const nlohmann::json online = value(manifest, "online", nlohmann::json::object());
+  return value(manifest, "graph", nullptr).is_object() &&
+         value(manifest, "tensors", nullptr).is_object() && positions.is_number_integer() &&
+         positions > 0 && positions <= INT32_MAX &&
+         value(manifest, "deployable", true).is_boolean() && online.is_object() &&
+         value(online, "r3", "none").is_string() && value(online, "r4", "none").is_string() &&
+         value(online, "dynamic_activations", false).is_boolean();
+}
+
 // The version first: a newer format may keep its checksum elsewhere.
 nlohmann::json read_manifest(const std::filesystem::path& file) {
   nlohmann::json manifest;
@@ -85,10 +102,9 @@ nlohmann::json read_manifest(const std::filesystem::path& file) {
   if (manifest.value("checksum", nlohmann::json()) != manifest_checksum(manifest)) {
     fail("{} is damaged (its checksum does not fit its content): {}", file.string(), kAdvice);
   }
-  if (!manifest.value("graph", nlohmann::json()).is_object() ||
-      !manifest.value("tensors", nlohmann::json()).is_object() ||
-      !manifest.value("positions", nlohmann::json()).is_number_integer()) {
-    fail("{} lacks its graph, tensors or positions: {}", file.string(), kAdvice);
+  if (!has_its_keys(manifest)) {
+    fail("{} lacks its graph, tensors or positions, or has a key of the wrong type: {}",
+         file.string(), kAdvice);
   }
   return manifest;
 }
@@ -167,6 +183,7 @@ std::shared_ptr<const Artifact> load_artifact(const std::filesystem::path& folde
   artifact->tensors = open_tensors(folder / kTensorFile);
   check_pair(folder, artifact->manifest, artifact->tensors);
   artifact->graph = graph_from_json(artifact->manifest["graph"]);
+  check_graph(artifact->graph, (folder / kGraphFile).string());
   artifact->manifest.erase("graph");
   artifact->positions = artifact->manifest["positions"].get<int>();
 
@@ -185,6 +202,7 @@ std::shared_ptr<const Artifact> load_artifact(const std::filesystem::path& folde
 void write_artifact(const std::filesystem::path& folder, const Graph& graph,
                     const std::vector<TensorToWrite>& tensors, int positions,
                     nlohmann::json manifest) {
+  check_graph(graph, (folder / kGraphFile).string());
   std::map<std::string, const TensorToWrite*> by_name;
   for (const TensorToWrite& tensor : tensors) by_name[tensor.name] = &tensor;
   for (const TensorSpec& need : required_tensors(graph, positions)) {

@@ -1,28 +1,12 @@
 // Which tensors the nodes of a graph need: the table of docs/artifact.md as code.
-#include <set>
+#include <map>
 
 #include "base/status.h"
 #include "model/artifact.h"
+#include "model/check_graph.h"
 
 namespace qnpu {
 namespace {
-
-// How many sites an operation reads, and whether it has a constant one. Readers of the graph index
-// these without a further look.
-void check_arity(const Graph& graph, const Node& node) {
-  size_t inputs = 1;
-  if (node.op == Op::kEmbedding) inputs = 0;
-  if (node.op == Op::kAdd || node.op == Op::kMul || node.op == Op::kScores ||
-      node.op == Op::kContext) {
-    inputs = 2;
-  }
-  const bool constant = node.op == Op::kEmbedding || node.op == Op::kRmsNorm ||
-                        node.op == Op::kLinear || node.op == Op::kRopeMul;
-  const bool good = node.in.size() == inputs && (node.weight >= 0) == constant && node.heads >= 1;
-  if (good && (!constant || graph.site(node.weight).cols > 0)) return;
-  fail("the artifact's graph is damaged at node '{}' ({}): quantize again", node.name,
-       op_name(node.op));
-}
 
 void linear_tensors(const Graph& graph, const Node& node, std::vector<TensorSpec>& out) {
   const Site& weight = graph.site(node.weight);
@@ -87,9 +71,15 @@ std::vector<TensorSpec> required_tensors(const Graph& graph, int positions) {
     node_tensors(graph, node, positions, all);
   }
   std::vector<TensorSpec> unique;
-  std::set<std::string> seen;
-  for (TensorSpec& spec : all) {
-    if (seen.insert(spec.name).second) unique.push_back(std::move(spec));
+  std::map<std::string, TensorSpec> seen;
+  for (const TensorSpec& spec : all) {
+    const auto [first, is_new] = seen.emplace(spec.name, spec);
+    if (is_new) {
+      unique.push_back(spec);
+    } else if (first->second.dtype != spec.dtype || first->second.shape != spec.shape) {
+      fail("the artifact's graph is damaged: it needs the tensor {} in two shapes; quantize again",
+           spec.name);
+    }
   }
   return unique;
 }

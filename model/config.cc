@@ -114,7 +114,28 @@ void refuse_unsupported(const json& j, const std::string& where) {
   }
 }
 
+// Above those of every published model; products of two still fit an int where one is made. The
+// sum of squares in base/law.h sets that of hidden_size.
+struct Bound {
+  const char* key;
+  int ModelConfig::*size;
+  int most;
+};
+constexpr Bound kBounds[] = {{"vocab_size", &ModelConfig::vocab_size, 1 << 24},
+                             {"hidden_size", &ModelConfig::hidden_size, 1 << 14},
+                             {"intermediate_size", &ModelConfig::intermediate_size, 1 << 20},
+                             {"num_hidden_layers", &ModelConfig::num_layers, 1 << 10},
+                             {"num_attention_heads", &ModelConfig::num_heads, 1 << 10},
+                             {"num_key_value_heads", &ModelConfig::num_kv_heads, 1 << 10},
+                             {"head_dim", &ModelConfig::head_dim, 1 << 12},
+                             {"max_position_embeddings", &ModelConfig::max_positions, 1 << 26}};
+
 void check_sizes(const ModelConfig& c, const std::string& where) {
+  for (const Bound& bound : kBounds) {
+    const int size = c.*bound.size;
+    if (size >= 1 && size <= bound.most) continue;
+    fail("{}: {} ({}) must be from 1 to {}", where, bound.key, size, bound.most);
+  }
   if (c.num_heads % c.num_kv_heads != 0) {
     fail("{}: num_attention_heads ({}) is not a multiple of num_key_value_heads ({})", where,
          c.num_heads, c.num_kv_heads);
@@ -131,7 +152,7 @@ void check_sizes(const ModelConfig& c, const std::string& where) {
 // pairs.
 void check_mlp_sizes(const ModelConfig& c) {
   const auto& sizes = c.intermediate_sizes;
-  const auto bad = [](int size) { return size <= 0 || size % 2 != 0; };
+  const auto bad = [](int size) { return size <= 0 || size > 1 << 20 || size % 2 != 0; };
   if (sizes.empty() || (sizes.size() == static_cast<size_t>(c.num_layers) &&
                         std::none_of(sizes.begin(), sizes.end(), bad))) {
     return;
@@ -229,6 +250,7 @@ ModelConfig config_from_json(const json& j) {
   } catch (const json::exception& e) {
     fail("the artifact's model configuration is damaged ({}); quantize again", e.what());
   }
+  check_sizes(c, "the artifact's model configuration");
   check_mlp_sizes(c);
   return c;
 }

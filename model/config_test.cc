@@ -98,6 +98,18 @@ TEST(Config, OneSentencePerMistake) {
   EXPECT_THAT(error_of(json::array()), HasSubstr("JSON object"));
 }
 
+TEST(Config, SizesHaveBounds) {
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                          "num_attention_heads", "head_dim", "max_position_embeddings"}) {
+    json j = with(key, 2147483646);
+    if (!j.contains("head_dim")) j["head_dim"] = 64;
+    EXPECT_THAT(error_of(j), AllOf(HasSubstr(key), HasSubstr("must be from 1 to")));
+  }
+  json stored = to_json(config_from_huggingface(smollm2(), "c"));
+  stored["num_kv_heads"] = 0;
+  EXPECT_THROW(config_from_json(stored), Error);
+}
+
 TEST(Config, JsonRoundTrip) {
   json j = with("rope_scaling", {{"rope_type", "llama3"},
                                  {"factor", 8.0},

@@ -19,12 +19,12 @@ json or_null(const json& object, const char* key) {
   return found == object.end() ? json(nullptr) : *found;
 }
 
-// {name: entry without its name}
+// {name: entry without its name}. No checksum covers report.json: what has no name is left out.
 json by_name(const json& list) {
   json result = json::object();
   for (json entry : list.is_array() ? list : json::array()) {
-    if (!entry.is_object()) continue;
-    const std::string name = entry.value("name", "");
+    if (!entry.is_object() || !entry.contains("name") || !entry.at("name").is_string()) continue;
+    const std::string name = entry.at("name");
     entry.erase("name");
     result[name] = std::move(entry);
   }

@@ -18,9 +18,10 @@ int bits_of(const Site& site) { return bitwidth(site.qparams.dtype); }
 bool valid(const Requant& law) { return law.mantissa > 0 && law.shift >= -16 && law.shift <= 62; }
 bool valid(const AddLaw& law) { return law.shift >= 1 && law.shift <= 62; }
 bool valid(const MulLaw& law) { return law.shift >= 1 && law.shift <= 62; }
+// A row's factor shifts by 7 less to 23 more, and only to the right: products have 62 bits.
 bool valid(const RmsNormLaw& law) {
-  return law.epsilon >= 0 && law.epsilon <= int64_t{1} << 60 && law.mantissa > 0 &&
-         law.mantissa <= int64_t{1} << 31;
+  return law.shift >= 7 && law.shift <= 126 && law.epsilon >= 0 &&
+         law.epsilon <= int64_t{1} << 60 && law.mantissa > 0 && law.mantissa <= int64_t{1} << 31;
 }
 
 template <typename L>

@@ -109,6 +109,11 @@ TEST_F(SessionErrorsTest, BrokenLaws) {
     if (node.op == Op::kMul) node.law = MulLaw{1, 0};
   }
   EXPECT_THAT(error_of([&] { Session(broken, {}); }), HasSubstr("layers.0.mlp.mul (mul)"));
+  for (const int shift : {-1000, 6, 1000}) {
+    broken = std::make_shared<Artifact>(*artifact_);
+    std::get<RmsNormLaw>(broken->graph.nodes[1].law).shift = shift;
+    EXPECT_THAT(error_of([&] { Session(broken, {}); }), HasSubstr("no valid integer law"));
+  }
 }
 
 TEST_F(SessionErrorsTest, MixedWidths) {

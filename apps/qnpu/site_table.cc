@@ -33,7 +33,8 @@ std::map<std::string, double> measured_sqnr(const json& report) {
   for (const char* part : {"sites", "weights"}) {
     if (!report.is_object() || !report.contains(part)) continue;
     for (const json& entry : report.at(part)) {
-      if (entry.contains("sqnr") && entry.at("sqnr").is_number()) {
+      const bool named = entry.contains("name") && entry.at("name").is_string();
+      if (named && entry.contains("sqnr") && entry.at("sqnr").is_number()) {
         sqnr[entry.at("name").get<std::string>()] = entry.at("sqnr").get<double>();
       }
     }
