@@ -11,12 +11,14 @@ namespace qnpu {
 namespace {
 
 constexpr double kMostBytes = 1e18;
+constexpr size_t kLongest = 200;  // characters: std::regex needs stack for each
+
+constexpr char kExample[] =
+    "write for example \"16bit<=10%,size<=90MB\": 16-bit inputs of down_proj as a share of the "
+    "layers, and the size of the weights in kB, MB, GB, KiB, MiB or GiB";
 
 [[noreturn]] void refuse(const std::string& text, const std::string& why) {
-  fail(
-      "the budget '{}' {}; write for example \"16bit<=10%,size<=90MB\": 16-bit inputs of down_proj "
-      "as a share of the layers, and the size of the weights in kB, MB, GB, KiB, MiB or GiB",
-      text, why);
+  fail("the budget '{}' {}; {}", text, why, kExample);
 }
 
 std::string without_spaces(const std::string& text) {
@@ -55,6 +57,9 @@ bool read_term(const std::string& term, const std::string& text, Budget& budget)
 }  // namespace
 
 Budget parse_budget(const std::string& text) {
+  if (text.size() > kLongest) {
+    fail("the budget has {} characters, more than {}; {}", text.size(), kLongest, kExample);
+  }
   Budget budget;
   std::map<std::string, int> kinds;
   const std::string terms = without_spaces(text) + ",";

@@ -34,6 +34,18 @@ TEST(Budget, UselessTextsAreRefusedWithAnExample) {
   }
 }
 
+TEST(Budget, LongTextsAreNeitherReadNorRepeated) {
+  for (const size_t digits : {201, 400, 200'000}) {
+    const std::string text = "16bit<=" + std::string(digits, '1') + "%";
+    const std::string error = error_of([&] { parse_budget(text); });
+    EXPECT_THAT(error, HasSubstr(std::to_string(text.size()) + " characters, more than 200"));
+    EXPECT_LT(error.size(), 400);
+  }
+  const std::string digits(190, '9');
+  EXPECT_THAT(error_of([&] { parse_budget("16bit<=" + digits + "%"); }), HasSubstr("100 %"));
+  EXPECT_THAT(error_of([&] { parse_budget("size<=" + digits + "GB"); }), HasSubstr("bounds"));
+}
+
 TEST(Budget, SharesAreUpperBounds) {
   EXPECT_EQ(parse_budget("16bit<=10%").wide_layers(30), 3);
   EXPECT_EQ(parse_budget("16bit<=9.9%").wide_layers(30), 2);

@@ -8,6 +8,7 @@
 #include "model/budget.h"
 #include "model/recipe.h"
 #include "model/recipe_fields.h"
+#include "model/stored_recipe.h"
 
 namespace qnpu {
 namespace {
@@ -17,10 +18,13 @@ using Words = std::span<const char* const>;
 
 constexpr const char* kObservers[] = {"auto", "minmax", "percentile", "mean3sigma", "mse"};
 
+enum class UnknownKeys { kRefused, kIgnored };
+
 // Reads an object's fields into variables; what is absent keeps its default.
 class Reader {
  public:
-  Reader(const json& j, std::string where) : j_(j), where_(std::move(where)) {
+  Reader(const json& j, std::string where, UnknownKeys unknown)
+      : j_(j), where_(std::move(where)), unknown_(unknown) {
     if (!j.is_object()) fail("{}: a JSON object is expected, not {}", where_, j.dump());
   }
 
@@ -74,7 +78,7 @@ class Reader {
   void section(const char* key, std::optional<Section>& value) {
     const json* found = find(key);
     if (found == nullptr) return;
-    Reader inner(*found, fmt::format("{} ({})", where_, key));
+    Reader inner(*found, fmt::format("{} ({})", where_, key), unknown_);
     fields(inner, value.emplace());
     inner.refuse_unknown_keys();
   }
@@ -84,6 +88,7 @@ class Reader {
     return found == j_.end() ? nullptr : &*found;
   }
   void refuse_unknown_keys() const {
+    if (unknown_ == UnknownKeys::kIgnored) return;
     for (const auto& [key, value] : j_.items()) {
       if (known_.count(key) == 0) fail("{}: the key '{}' is not known", where_, key);
     }
@@ -93,6 +98,7 @@ class Reader {
  private:
   const json& j_;
   std::string where_;
+  UnknownKeys unknown_;
   std::set<std::string> known_;
 };
 
@@ -119,8 +125,8 @@ class Writer {
   json j = json::object();
 };
 
-Rule rule_from_json(const json& j, const std::string& where) {
-  Reader reader(j, where);
+Rule rule_from_json(const json& j, const std::string& where, UnknownKeys unknown) {
+  Reader reader(j, where, unknown);
   Rule rule;
   reader.text("match", rule.match);
   if (rule.match.empty()) {
@@ -163,6 +169,30 @@ json rule_to_json(const Rule& rule) {
   return j;
 }
 
+Recipe read_recipe(const json& j, const std::string& where, UnknownKeys unknown) {
+  Reader reader(j, where, unknown);
+  Recipe recipe;
+  reader.text("name", recipe.name);
+  if (recipe.name.empty()) fail("{}: 'name' is missing", where);
+  fields(reader, recipe);
+  reader.text("budget", recipe.budget);
+  if (!recipe.budget.empty()) parse_budget(recipe.budget);
+  if (const json* rotation = reader.find("rotation")) {
+    Reader inner(*rotation, where + " (rotation)", unknown);
+    fields(inner, RotationFields{recipe.r1, recipe.r2, recipe.r3, recipe.r4});
+    inner.refuse_unknown_keys();
+  }
+  if (const json* rules = reader.find("rules")) {
+    if (!rules->is_array()) fail("{}: 'rules' must be a list", where);
+    for (size_t i = 0; i < rules->size(); ++i) {
+      recipe.rules.push_back(
+          rule_from_json((*rules)[i], fmt::format("{} (rule {})", where, i + 1), unknown));
+    }
+  }
+  reader.refuse_unknown_keys();
+  return recipe;
+}
+
 }  // namespace
 
 const char* rotation_name(Rotation rotation) { return kRotations[static_cast<int>(rotation)]; }
@@ -175,27 +205,11 @@ Observer observer_from_name(const std::string& name) {
 }
 
 Recipe recipe_from_json(const json& j, const std::string& where) {
-  Reader reader(j, where);
-  Recipe recipe;
-  reader.text("name", recipe.name);
-  if (recipe.name.empty()) fail("{}: 'name' is missing", where);
-  fields(reader, recipe);
-  reader.text("budget", recipe.budget);
-  if (!recipe.budget.empty()) parse_budget(recipe.budget);
-  if (const json* rotation = reader.find("rotation")) {
-    Reader inner(*rotation, where + " (rotation)");
-    fields(inner, RotationFields{recipe.r1, recipe.r2, recipe.r3, recipe.r4});
-    inner.refuse_unknown_keys();
-  }
-  if (const json* rules = reader.find("rules")) {
-    if (!rules->is_array()) fail("{}: 'rules' must be a list", where);
-    for (size_t i = 0; i < rules->size(); ++i) {
-      recipe.rules.push_back(
-          rule_from_json((*rules)[i], fmt::format("{} (rule {})", where, i + 1)));
-    }
-  }
-  reader.refuse_unknown_keys();
-  return recipe;
+  return read_recipe(j, where, UnknownKeys::kRefused);
+}
+
+Recipe stored_recipe(const json& j, const std::string& where) {
+  return read_recipe(j, where, UnknownKeys::kIgnored);
 }
 
 Recipe load_recipe(const std::filesystem::path& path) {

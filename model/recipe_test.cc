@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/status.h"
+#include "model/stored_recipe.h"
 
 namespace qnpu {
 namespace {
@@ -96,6 +97,21 @@ TEST(Recipe, SectionsKeepTheirDefaults) {
   EXPECT_FALSE(recipe.tune || recipe.split || recipe.prefix);
   const json j = to_json(recipe);
   EXPECT_EQ(to_json(recipe_from_json(j, "r.json")), j);
+}
+
+// Keys of a newer program, at every level: an artifact stays readable, a user's slip is told.
+TEST(Recipe, StoredRecipesMayHaveNewKeys) {
+  json j = to_json(load_recipe(QNPU_SOURCE_DIR "/recipes/default.json"));
+  const json known = j;
+  j["colour"] = "red";
+  j["rotation"]["r9"] = true;
+  j["calibration"]["speed"] = 2;
+  j["rules"].push_back({{"match", "*"}, {"shade", 1}});
+  Recipe read = stored_recipe(j, "graph.json");
+  read.rules.pop_back();
+  EXPECT_EQ(to_json(read)["rules"], known["rules"]);
+  EXPECT_EQ(read.name, known["name"]);
+  EXPECT_THROW(recipe_from_json(j, "r.json"), Error);
 }
 
 }  // namespace

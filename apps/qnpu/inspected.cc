@@ -4,6 +4,7 @@
 #include "io/files.h"
 #include "io/tokenizer.h"
 #include "io/unicode.h"
+#include "model/stored_recipe.h"
 
 namespace qnpu {
 namespace {
@@ -39,7 +40,7 @@ Inspected inspect_artifact(const Artifact& artifact) {
   result.graph = artifact.graph;
   fill_weight_scales(artifact.tensors, result.graph);
   if (artifact.manifest.contains("recipe")) {
-    result.recipe = recipe_from_json(artifact.manifest.at("recipe"), folder / "graph.json");
+    result.recipe = stored_recipe(artifact.manifest.at("recipe"), folder / "graph.json");
   }
   if (fs::exists(folder / "report.json")) result.report = read_json(folder / "report.json");
   result.properties = {{"artifact", folder.string()},
