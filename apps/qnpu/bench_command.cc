@@ -244,24 +244,24 @@ void add_bench_command(CLI::App& app) {
   add_artifact_options(*command, *options);
   command->add_option("--prompts", options->prompts, "Tokens of the prompts to prefill")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->capture_default_str();
   command->add_option("--contexts", options->contexts, "Tokens seen before decoding")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->capture_default_str();
   command->add_option("--batches", options->batches, "Sequences decoded together")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command->add_option("--decode", options->decode, "Tokens to decode")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->capture_default_str();
   command->add_option("--repeat", options->repeat, "Of which the median is taken")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->capture_default_str();
   command->add_option("--rows", options->rows, "Tokens per walk of the graph")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->capture_default_str();
   add_threads_option(*command, options->threads);
   command->add_flag("--profile", options->profile, "Share of each kind of operation");

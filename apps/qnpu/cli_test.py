@@ -519,6 +519,99 @@ class BadInput(Case):
             self.assertEqual(run("export", self.artifact, *graphs, "--out", out).returncode, 0)
         shutil.rmtree(out)
 
+    def test_json_that_cannot_be_kept(self):
+        deep = "[" * 100000 + "]" * 100000
+        config = json.loads((MODEL / "config.json").read_text())
+        for name, text in {"deep": json.dumps(config)[:-1] + ', "x": ' + deep + "}",
+                           "infinite": json.dumps(config)[:-1] + ', "x": 1e999}'}.items():
+            model = self.copy(MODEL, name)
+            (model / "config.json").write_text(text)
+            self.assert_refused(run("inspect", "--model", model, "--recipe", "w8a8kv8"), name,
+                                "config.json")
+        recipe = self.write("deep.json", '{"name": "deep", "rules": ' + deep + "}")
+        self.assert_refused(self.quantize(self.artifact, recipe=recipe), recipe, "levels deep")
+        task = self.write("deep.jsonl", '{"query": "a", "choices": ["b"], "gold": ' + deep + "}")
+        result = run("eval", self.artifact, "--tasks", task)
+        self.assert_refused(result, f"{task}, line 1", "levels deep")
+        shown = self.write("deep-eval.json", '{"perplexity": ' + deep + "}")
+        result = run("report", self.artifact, "--eval", shown, "--out", self.folder / "r.html")
+        self.assert_refused(result, shown, "levels deep")
+        damaged = self.copy(self.artifact, "deep-graph")
+        (damaged / "graph.json").write_text('{"graph": ' + deep + "}")
+        self.assert_refused(run("inspect", damaged), "graph.json", "levels deep")
+
+    def test_sizes_without_bounds(self):
+        model = self.copy(MODEL, "huge")
+        config = json.loads((MODEL / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2**31 - 1}))
+        result = run("inspect", "--model", model, "--recipe", "w8a8kv8")
+        self.assert_refused(result, "num_hidden_layers", "must be from 1 to")
+
+    def test_folder_name_that_is_not_utf8(self):
+        model = os.fsencode(self.folder) + b"/caf\xe9"
+        shutil.copytree(os.fsencode(MODEL), model)
+        self.addCleanup(shutil.rmtree, model)
+        command = [os.fsencode(PROGRAM), b"quantize", b"--model", model, b"--recipe", b"w8a8kv8",
+                   b"--calib", os.fsencode(TEXT), b"--out", os.fsencode(self.folder / "cafe"),
+                   b"--samples", b"4", b"--length", b"64"]
+        result = subprocess.run(command, capture_output=True, timeout=120)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads((self.folder / "cafe/report.json").read_text())
+        self.assertEqual(report["model"], "caf\ufffd")
+        self.assertEqual(run("inspect", self.folder / "cafe").returncode, 0)
+
+    def test_task_name_that_is_not_utf8(self):
+        task = os.fsencode(self.folder) + b"/t\xe9.jsonl"
+        pathlib.Path(os.fsdecode(task)).write_text(
+            '{"query": "A", "choices": ["b", "c"], "gold": 0}\n')
+        self.addCleanup(os.remove, task)
+        items = self.folder / "items.jsonl"
+        command = [PROGRAM, "eval", self.artifact, "--tasks", task, "--items", items]
+        result = subprocess.run(command, capture_output=True, timeout=120)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(json.loads(items.read_text())["task"], "t\ufffd")
+
+    def test_damaged_report(self):
+        folder = self.copy(self.artifact, "damaged-report")
+        path = folder / "report.json"
+        good = json.loads(path.read_text())
+        rows = {r["name"]: r for r in self.inspected(folder)}
+        lost = next(s["name"] for s in good["sites"] if "sqnr" in s)
+        for name in ([], [7]):
+            bad = json.loads(json.dumps(good))
+            entry = next(s for s in bad["sites"] if s["name"] == lost)
+            del entry["name"]
+            if name:
+                entry["name"] = name[0]
+            path.write_text(json.dumps(bad))
+            after = {r["name"]: r for r in self.inspected(folder)}
+            self.assertNotIn("sqnr", after[lost])
+            self.assertEqual({k: v for k, v in after.items() if k != lost},
+                             {k: v for k, v in rows.items() if k != lost})
+            result = run("report", folder, "--out", self.folder / "page.html")
+            self.assertEqual(result.returncode, 0, result.stderr)
+
+    def inspected(self, folder):
+        return self.json("inspect", folder)["sites"]
+
+    def test_options_out_of_range(self):
+        prompt = ("generate", self.artifact, "--prompt", "A")
+        for command in ((*prompt, "--tokens", 0), (*prompt, "--context", "x"),
+                        ("bench", self.artifact, "--prompts", "abc"),
+                        ("serve", self.artifact, "--queue", 0),
+                        ("eval", self.artifact, "--text", TEXT, "--windows", 0)):
+            result = run(*command)
+            self.assert_refused(result, command[-2], f"'{command[-1]}' must be a positive integer")
+            self.assertLess(len(result.stderr), 200)
+        self.assert_refused(run(*prompt, "--threads", 100000), "--threads", "1024")
+        for option in ("--time-limit", "--drain", "--max-body"):
+            refused = run("serve", self.artifact, option, "nan")
+            self.assert_refused(refused, option, "'nan' must be a number")
+        long = "a" * 300
+        self.assert_refused(run("eval", long, "--text", TEXT), f"no folder {long}")
+        against = run("eval", self.artifact, "--text", TEXT, "--length", 64, "--against", long)
+        self.assert_refused(against, long, "File name too long")
+
     def test_full_disk(self):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))

@@ -36,8 +36,14 @@ struct Options {
   RunOptions run;
 };
 
+// Not of a name that no file can have either, which fs::is_directory alone would throw for.
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
 void check_model(const fs::path& folder) {
-  if (!fs::is_directory(folder)) fail("there is no folder {}", folder.string());
+  if (!is_folder(folder)) fail("there is no folder {}", folder.string());
   if (!is_artifact(folder)) need_learning_program();
 }
 
@@ -70,7 +76,7 @@ void check_same_tokens(const Options& options, const Windows& windows) {
 
 std::optional<LogitsSource> reference_source(const Options& options, const Windows& windows) {
   if (options.against.empty()) return std::nullopt;
-  if (!fs::is_directory(options.against)) return stored_source(options.against, windows);
+  if (!is_folder(options.against)) return stored_source(options.against, windows);
   check_same_tokens(options, windows);
   LogitsSource source = model_source(options.against, options.length, options);
   check_window_fits(source, options.length);
@@ -159,7 +165,9 @@ class ItemFile {
                                  {"log_likelihoods", log_likelihoods},
                                  {"characters", item.characters},
                                  {"gold", item.gold}};
-    const std::string text = json.dump() + "\n";
+    // A file's name need not be UTF-8.
+    const std::string text =
+        json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     file_->write(std::as_bytes(std::span(text)));
   }
   void commit() {
@@ -233,7 +241,7 @@ void run(const Options& options) {
     fail("--items and --save-logits both name {}; choose two files", options.items.string());
   }
   check_model(options.model);
-  if (fs::is_directory(options.against)) check_model(options.against);
+  if (is_folder(options.against)) check_model(options.against);
   const Inputs inputs = read_inputs(options);
   const Results results = evaluate_inputs(options, inputs);
   const nlohmann::json json = to_json(results, inputs, seconds_since(start));
@@ -254,7 +262,7 @@ void add_text_options(CLI::App& command, Options& options) {
       ->capture_default_str();
   command.add_option("--windows", options.windows, "Windows, at most (default: all)")
       ->needs(text)
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->group(kGroup);
   command
       .add_option("--against", options.against,
@@ -281,7 +289,7 @@ void add_task_options(CLI::App& command, Options& options) {
           ->group(kGroup);
   command.add_option("--limit", options.limit, "Items of each task, at most (default: all)")
       ->needs(tasks)
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->group(kGroup);
   command.add_option("--items", options.items, "Store each item's log-likelihoods in this file")
       ->needs(tasks)

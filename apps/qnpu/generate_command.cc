@@ -151,21 +151,21 @@ void add_generate_command(CLI::App& app) {
       command->add_flag("--chat", options->chat, "Put the prompt into the model's chat template");
   command->add_option("--system", options->system, "System message")->needs(chat);
   command->add_option("--tokens", options->tokens, "Tokens to generate, at most")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->capture_default_str();
   add_sampling_options(*command, options->sampling);
   command
       ->add_option("--context", options->context,
                    "Positions of the KV cache (default: 4096, "
                    "or fewer where the artifact has fewer)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_integer());
   add_threads_option(*command, options->threads);
   command
       ->add_option(
           "--speculate", options->speculate,
           "Tokens proposed at a time from what the text has said before; the result is the "
           "same (0: none)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command->callback([options, prompt, file] {
     if (!*prompt && !*file) throw CLI::RequiredError("--prompt or --prompt-file");

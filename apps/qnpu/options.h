@@ -1,7 +1,11 @@
 // Options that several commands have.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -11,6 +15,26 @@
 #include "export/decoder.h"
 
 namespace qnpu {
+
+// CLI11's own sentence spells the largest double in 309 digits.
+inline CLI::Validator positive_integer() {
+  const auto check = [](std::string& text) -> std::string {
+    int64_t value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value > 0) return "";
+    return fmt::format("'{}' must be a positive integer", text);
+  };
+  return {check, "POSITIVE"};
+}
+
+// CLI::Range lets NaN pass.
+inline CLI::Validator finite_number() {
+  const auto check = [](std::string& text) -> std::string {
+    double value = 0.0;
+    if (CLI::detail::lexical_cast(text, value) && std::isfinite(value)) return "";
+    return fmt::format("'{}' must be a number", text);
+  };
+  return {check, ""};
+}
 
 inline void add_json_flag(
     CLI::App& command, bool& json,
@@ -40,7 +64,7 @@ inline void begin_run(const RunOptions& o) {
 
 inline void add_threads_option(CLI::App& command, int& threads) {
   command.add_option("--threads", threads, "Threads to compute with (default: all cores)")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1024))
       ->group(kMachineGroup);
 }
 
@@ -93,7 +117,7 @@ inline void add_graph_options(CLI::App& command, DecoderOptions& graph) {
   command
       .add_option("--most-scores", graph.most_scores,
                   "Scores of attention that one operation computes; more are cut into several")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->group(kGraphGroup)
       ->capture_default_str();
   command

@@ -115,7 +115,7 @@ void add_calibration(CLI::App& command, QuantizeArguments& arguments) {
   command
       .add_option("--samples", arguments.samples,
                   "Calibration windows, at most (default: the recipe's)")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->group(kGroup);
   command
       .add_option("--length", arguments.length,

@@ -82,9 +82,9 @@ void add_engine_options(CLI::App& command, Options& options) {
       .add_option("--context", engine.context,
                   "Positions of each slot's KV cache (default: 4096, or fewer where the artifact "
                   "has fewer)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_integer());
   command.add_option("--queue", engine.max_queue, "Sequences that may wait for a slot")
-      ->check(CLI::PositiveNumber)
+      ->check(positive_integer())
       ->capture_default_str();
   add_threads_option(command, engine.threads);
 }
@@ -107,13 +107,16 @@ void add_http_options(CLI::App& command, Options& options) {
       ->check(CLI::Range(1, 900))
       ->capture_default_str();
   command.add_option("--max-body", options.body_mb, "Megabytes of a request, at most")
+      ->check(finite_number())
       ->check(CLI::Range(0.001, 1000.0))
       ->capture_default_str();
   command.add_option("--time-limit", options.time_limit, "Seconds for a request, at most")
+      ->check(finite_number())
       ->check(CLI::Range(0.01, 1e6))
       ->capture_default_str();
   command
       .add_option("--drain", options.drain, "Seconds for running requests when the server is ended")
+      ->check(finite_number())
       ->check(CLI::Range(0.0, 1e5))
       ->capture_default_str();
 }
