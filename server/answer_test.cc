@@ -8,7 +8,7 @@ namespace {
 
 TextPart text_part(const std::string& text, std::vector<int32_t> ids) {
   TextPart part{text, {}};
-  for (const int32_t id : ids) part.tokens.push_back({.output = {.token = id}});
+  for (const int32_t id : ids) part.tokens.emplace_back().output.token = id;
   return part;
 }
 
