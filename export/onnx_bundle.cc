@@ -63,6 +63,7 @@ void write_rope_tables(const Artifact& artifact, const std::filesystem::path& pa
 
 json write_onnx(const Artifact& artifact, const DecoderOptions& options,
                 const std::filesystem::path& folder) {
+  check_deployable(artifact);
   const ModelConfig& config = artifact.graph.config;
   WeightFile weights("weights.bin");
   DecoderOptions decode = options;
@@ -92,6 +93,7 @@ json write_onnx(const Artifact& artifact, const DecoderOptions& options,
 
 void write_float_with_encodings(const Artifact& artifact, const DecoderOptions& options,
                                 const std::filesystem::path& folder) {
+  check_deployable(artifact);
   WeightFile weights("weights.bin");
   DecoderOptions mine = options;
   mine.form = Form::kFloat;

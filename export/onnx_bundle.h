@@ -16,7 +16,8 @@
 namespace qnpu {
 
 // Writes into `folder`, which exists (a staging folder); returns the content of export.json.
-// `options.rows` are those of the prefill graph; the decode graph has one.
+// `options.rows` are those of the prefill graph; the decode graph has one. Error, as below too, of
+// an artifact that can only be simulated.
 nlohmann::json write_onnx(const Artifact& artifact, const DecoderOptions& options,
                           const std::filesystem::path& folder);
 

@@ -159,18 +159,36 @@ int64_t tensor_file_bytes(const Graph& graph, int positions) {
 std::string simulated_only(const Artifact& artifact) {
   if (artifact.manifest.value("deployable", true)) return "";
   const nlohmann::json online = artifact.manifest.value("online", nlohmann::json::object());
+  const auto at_run_time = [&](const char* rotation) {
+    return online.value(rotation, "none") == "none" ? Rotation::kNone : Rotation::kHadamard;
+  };
+  Recipe recipe;
+  recipe.r3 = at_run_time("r3");
+  recipe.r4 = at_run_time("r4");
+  recipe.dynamic_activations = online.value("dynamic_activations", false);
+  const std::string reason = simulated_only(recipe);
+  return reason.empty() ? "asks for more than static integers" : reason;
+}
+
+std::string simulated_only(const Recipe& recipe) {
   std::vector<std::string> reasons;
-  for (const char* rotation : {"r3", "r4"}) {
-    if (online.value(rotation, "none") != "none") {
-      reasons.push_back(fmt::format("rotates activations at run time ({})",
-                                    rotation == std::string("r3") ? "R3" : "R4"));
-    }
+  for (const auto& [name, rotation] : {std::pair("R3", recipe.r3), std::pair("R4", recipe.r4)}) {
+    if (rotation == Rotation::kNone) continue;
+    reasons.push_back(fmt::format("rotates activations at run time ({})", name));
   }
-  if (online.value("dynamic_activations", false)) {
+  if (recipe.dynamic_activations) {
     reasons.emplace_back("finds the scales of activations at run time");
   }
-  if (reasons.empty()) reasons.emplace_back("asks for more than static integers");
   return fmt::format("{}", fmt::join(reasons, " and "));
+}
+
+void check_deployable(const Artifact& artifact) {
+  const std::string reason = simulated_only(artifact);
+  if (reason.empty()) return;
+  fail(
+      "{} {}, which a static integer graph cannot: it can only be simulated in float, as `qnpu "
+      "eval` does",
+      artifact.folder.string(), reason);
 }
 
 std::shared_ptr<const Artifact> load_artifact(const std::filesystem::path& folder) {

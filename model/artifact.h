@@ -44,8 +44,12 @@ std::vector<TensorSpec> required_tensors(const Graph& graph, int positions);
 int64_t tensor_file_bytes(const Graph& graph, int positions);
 
 // Why the artifact can only be simulated in float: what its recipe does at run time, as the end of
-// a sentence about it ("rotates ..."). Empty for every artifact that the integer runtime can run.
+// a sentence about it ("rotates ..."). Empty for all that the integer runtime can run.
 std::string simulated_only(const Artifact& artifact);
+std::string simulated_only(const Recipe& recipe);
+
+// Error about an artifact that can only be simulated: its graph lacks what happens at run time.
+void check_deployable(const Artifact& artifact);
 
 bool is_artifact(const std::filesystem::path& folder);  // has a graph.json
 

@@ -12,15 +12,6 @@ constexpr int kDefaultContext = 4096;
 // A row of probabilities is an operand of the matmul.
 constexpr int kMaxContext = kMaxMatmulK;
 
-void check_deployable(const Artifact& artifact) {
-  const std::string reason = simulated_only(artifact);
-  if (reason.empty()) return;
-  fail(
-      "{} {}, which a static integer graph cannot: it can only be simulated in float, as `qnpu "
-      "eval` does",
-      artifact.folder.string(), reason);
-}
-
 }  // namespace
 
 Arena allocate_arena(size_t bytes) {

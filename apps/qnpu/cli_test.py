@@ -245,6 +245,22 @@ class Eval(Case):
         self.assertIn("simulated", text.stdout)
         self.assert_error(run("generate", out, "--prompt", "A"), out, "R3", "R4", "simulated")
         self.assertIn("simulated only", run("inspect", out).stdout)
+        self.check_no_npu_gets_it(out)
+
+    def check_no_npu_gets_it(self, online):
+        graphs, work = self.folder / "online.graphs", self.folder / "online.verify"
+        for to in ("onnx", "aimet", "qnn"):
+            result = run("export", online, "--to", to, "--rows", 8, "--context", 32, "--out", graphs)
+            self.assert_error(result, online, "R3", "R4", "simulated")
+        self.assert_error(run("verify", online, "--text", TEXT, "--work", work), "R3", "R4")
+        self.assertEqual([graphs.exists(), work.exists()], [False, False])
+        plan = ("--model", MODEL, "--recipe", "quarot-online-w4a8")
+        for what in ((online,), plan):
+            self.assert_error(run("estimate", *what), "R3", "R4")
+            result = run("inspect", *what, "--target", "SM8750")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("R4", result.stderr)
+            self.assertNotIn("places all", result.stdout)
 
     def test_stored_logits_of_something_else(self):
         stored = self.folder / "stored.safetensors"

@@ -30,8 +30,18 @@ struct Row {
 };
 
 Graph graph_of(const Options& o) {
-  if (!o.artifact.empty()) return load_artifact(o.artifact)->graph;
-  return build_graph(load_config(o.model / "config.json"), load_recipe(find_recipe(o.recipe)));
+  if (!o.artifact.empty()) {
+    const auto artifact = load_artifact(o.artifact);
+    check_deployable(*artifact);
+    return artifact->graph;
+  }
+  const Recipe recipe = load_recipe(find_recipe(o.recipe));
+  const std::string reason = simulated_only(recipe);
+  if (!reason.empty()) {
+    fail("recipe '{}' {}, which no NPU's static graph does: there is nothing to estimate",
+         recipe.name, reason);
+  }
+  return build_graph(load_config(o.model / "config.json"), recipe);
 }
 
 void print_text(const std::vector<Row>& rows, const CostModel& model) {

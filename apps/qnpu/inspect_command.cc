@@ -75,8 +75,8 @@ void run(const Options& options) {
   const std::vector<SiteRow> rows =
       site_rows(inspected.graph, inspected.recipe, inspected.report, options.sites);
   if (rows.empty()) fail("no site is called '{}'; * stands for any characters", options.sites);
-  const std::vector<TargetPlacement> placed =
-      placements(inspected.graph, options.targets, options.context);
+  auto placed = placements(inspected.graph, options.targets, options.context);
+  add_work_at_run_time(inspected.recipe, placed);
   if (!options.json) {
     print_text(inspected, rows);
     if (!placed.empty()) fmt::print("\n");

@@ -6,6 +6,7 @@
 
 #include "apps/qnpu/program.h"
 #include "base/status.h"
+#include "model/artifact.h"
 
 namespace qnpu {
 
@@ -19,6 +20,15 @@ std::vector<TargetPlacement> placements(const Graph& graph, const std::vector<st
     result.push_back({target, misplaced(graph, target, context, parts)});
   }
   return result;
+}
+
+void add_work_at_run_time(const Recipe& recipe, std::vector<TargetPlacement>& placements) {
+  const std::string reason = simulated_only(recipe);
+  if (reason.empty()) return;
+  for (TargetPlacement& p : placements) {
+    p.misplaced.push_back(
+        {"", "", fmt::format("the recipe {}, which can only be simulated", reason)});
+  }
 }
 
 void require_placed(const std::vector<TargetPlacement>& placements) {

@@ -16,6 +16,9 @@ struct TargetPlacement {
 std::vector<TargetPlacement> placements(const Graph& graph, const std::vector<std::string>& targets,
                                         int context, int parts = 1);
 
+// Adds what no target can do: the recipe's work at run time, of which the graph knows nothing.
+void add_work_at_run_time(const Recipe& recipe, std::vector<TargetPlacement>& placements);
+
 // Error: a sentence about the first target that cannot place everything.
 void require_placed(const std::vector<TargetPlacement>& placements);
 

@@ -180,6 +180,7 @@ void check_lengths(const Options& o, const Graph& graph) {
 void run(Options o) {
   if (o.work.empty()) o.work = without_trailing_slash(o.artifact).string() + ".verify";
   const auto artifact = load_artifact(o.artifact);
+  check_deployable(*artifact);
   choose_parts(*artifact, o.graph.part);
   std::vector<int32_t> tokens = first_tokens(o);
   begin_run(o.run);
