@@ -61,6 +61,12 @@ int64_t TensorView::elements() const {
   return count;
 }
 
+void TensorView::check_element(size_t size) const {
+  if (dtype_size(dtype) == size) return;
+  fail("a tensor of type {} was to be read as one of {} bits; its file is of another kind", dtype,
+       8 * size);
+}
+
 TensorFile TensorFile::open(const std::filesystem::path& path) {
   TensorFile file;
   file.path_ = path.string();

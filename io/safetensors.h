@@ -24,9 +24,11 @@ struct TensorView {
 
   int64_t elements() const;
   template <typename T>
-  std::span<const T> as() const {
+  std::span<const T> as() const {  // Error if the type's elements have another size
+    check_element(sizeof(T));
     return {reinterpret_cast<const T*>(data), bytes / sizeof(T)};
   }
+  void check_element(size_t size) const;
 };
 
 // A read-only memory map of a whole file.

@@ -68,6 +68,12 @@ TEST(Safetensors, ReadsWhatThePythonLibraryWrote) {
   EXPECT_EQ(file.at("empty").elements(), 0);
 }
 
+TEST(Safetensors, ElementsAreReadInTheirOwnSize) {
+  const TensorFile file = TensorFile::open(kGolden);
+  EXPECT_THROW(file.at("i8").as<uint16_t>(), Error);
+  EXPECT_THROW(file.at("bf16").as<float>(), Error);
+}
+
 TEST(Safetensors, SizeIsKnownBeforehand) {
   const TestFolder folder;
   const fs::path path = folder.path() / "a.safetensors";

@@ -175,6 +175,20 @@ class Emulator(Case):
         self.assertIsNone(result["float_tensors"])
         self.assertLess(result["kl_divergence"], 0.05)
 
+    def test_logits_of_8_bits(self):
+        recipe = json.loads((SOURCE / "recipes/fast.json").read_text())
+        recipe["rules"].append({"match": "lm_head.in", "bitwidth": 8})
+        path = self.folder / "narrow-head.json"
+        path.write_text(json.dumps(recipe))
+        artifact = self.folder / "narrow-head"
+        self.ask("quantize", "--model", SOURCE / "testdata/models/tiny-llama", "--recipe", path,
+                 "--calib", TEXT, "--samples", 4, "--length", 64, "--out", artifact)
+        result = self.verify(artifact, "--on", "onnxruntime")
+        self.assertLess(result["kl_divergence"], 0.05)
+        self.assertLess(result["logits"]["largest_difference"], 64)
+        self.assertGreater(result["token_agreement"], 0.5)
+        self.check_sites(self.verify(artifact))
+
     def test_both_phones_share_weights(self):
         artifact, out = self.quantized("tiny-llama"), self.folder / "shared"
         result = self.json("export", artifact, "--to", "qnn", "--soc", "SM8650,SM8750", *GRAPH, "--out",

@@ -43,8 +43,21 @@ Agreement agreement_of(const Graph& graph, const Node& node) {
   return {"equal", 1.0, 0};
 }
 
-int32_t likeliest(std::span<const uint16_t> logits) {
+int32_t likeliest(std::span<const int16_t> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+// A row of their logits, u16 or u8 as the head is wide, around zero as ours are.
+template <typename T>
+void read_row(std::span<const T> row, std::vector<int16_t>& to) {
+  constexpr int kHalf = 1 << (8 * sizeof(T) - 1);
+  to.resize(row.size());
+  for (size_t i = 0; i < row.size(); ++i) to[i] = static_cast<int16_t>(int{row[i]} - kHalf);
+}
+
+void read_row(const TensorView& logits, size_t row, size_t vocab, std::vector<int16_t>& to) {
+  if (logits.dtype == "U8") return read_row(logits.as<uint8_t>().subspan(row * vocab, vocab), to);
+  read_row(logits.as<uint16_t>().subspan(row * vocab, vocab), to);
 }
 
 // Of both, token by token.
@@ -55,22 +68,21 @@ struct LogitsSums {
   int64_t greedy = 0, greedy_equal = 0;
   std::vector<float> our_row, their_row;
 
-  void add(std::span<const int16_t> ours_q, std::span<const uint16_t> theirs_q, float scale,
+  void add(std::span<const int16_t> ours_q, std::span<const int16_t> theirs_q, float scale,
            int target) {
     our_row.resize(ours_q.size());
     their_row.resize(ours_q.size());
     for (size_t i = 0; i < ours_q.size(); ++i) {
-      const int their = static_cast<int>(theirs_q[i]) - 32768;
       our_row[i] = scale * ours_q[i];
-      their_row[i] = scale * static_cast<float>(their);
-      difference.count(their - ours_q[i]);
+      their_row[i] = scale * theirs_q[i];
+      difference.count(theirs_q[i] - ours_q[i]);
     }
     ours.add(our_row, target);
     theirs.add(their_row, target);
     divergence.add(our_row, their_row);
   }
   // A token that we wrote greedily: would they have written it?
-  void judge(std::span<const uint16_t> theirs_q, int32_t written) {
+  void judge(std::span<const int16_t> theirs_q, int32_t written) {
     ++greedy;
     greedy_equal += likeliest(theirs_q) == written;
   }
@@ -198,7 +210,8 @@ LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens
   result.compiled = prepare(folder, options_, graphs);
   result.their_seconds = emulate(folder, tokens, prefill).at("seconds").get<double>();
   const TensorFile outputs = TensorFile::open(folder / "outputs.safetensors");
-  const auto theirs = outputs.at("logits").as<uint16_t>();
+  const TensorView& theirs = outputs.at("logits");
+  std::vector<int16_t> their_row;
   Session session(artifact_, {.context = options_.context, .max_rows = options_.rows});
   const auto vocab = static_cast<size_t>(artifact_->graph.config.vocab_size);
   LogitsSums sums;
@@ -209,7 +222,7 @@ LogitsComparison Verification::compare_logits(const std::vector<int32_t>& tokens
     const auto rows = session.run(std::span(tokens).subspan(begin, most), /*all_rows=*/true);
     result.seconds += seconds_since(start);
     for (size_t i = 0; i < most && begin + i + 1 < tokens.size(); ++i) {
-      const auto their_row = theirs.subspan((begin + i) * vocab, vocab);
+      read_row(theirs, begin + i, vocab, their_row);
       const int32_t next = tokens[begin + i + 1];
       sums.add(rows.subspan(i * vocab, vocab), their_row,
                static_cast<float>(session.logits_scale()), next);

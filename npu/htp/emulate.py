@@ -5,7 +5,7 @@ usage: emulate.py EXPORT --on htp-emulator|onnxruntime --tokens FILE --out FILE
 
 FILE of --tokens: safetensors with `tokens` int32 [T]. The first --prefill of them (default: all) are
 read in pieces of the prefill graph's rows, the others one by one by the decode graph. --out gets
-`logits` u16 [T, V], and what else the graphs put out for the last piece.
+`logits` u16 (u8 of an 8-bit head) [T, V], and what else the graphs put out for the last piece.
 """
 
 from __future__ import annotations
