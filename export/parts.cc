@@ -9,6 +9,8 @@
 namespace qnpu {
 namespace {
 
+constexpr int kMostParts = 99;  // names have two digits, and their order is that of the parts
+
 // Layers [0, end) are in this part or before it.
 int end_layer(Part part, const Graph& graph) {
   return (part.index + 1) * graph.config.num_layers / part.count;
@@ -54,6 +56,10 @@ void choose_parts(const Artifact& artifact, Part& part) {
   if (part.count == 0) part.count = parts_needed(artifact);
   if (part.count > artifact.graph.config.num_layers) {
     fail("--split {}: this model has {} layers", part.count, artifact.graph.config.num_layers);
+  }
+  if (part.count > kMostParts) {
+    fail("{} parts: at most {} have names in the order of the parts; give a smaller --split",
+         part.count, kMostParts);
   }
 }
 

@@ -32,7 +32,7 @@ int64_t part_bytes(const Artifact& artifact, Part part);
 constexpr int64_t kMostBinaryBytes = int64_t{3} << 30;
 
 // If `part.count` is 0, sets it to the fewest with which every binary is small enough. Error if it
-// is more than the model has layers.
+// is more than the model has layers, or than names in order (99).
 void choose_parts(const Artifact& artifact, Part& part);
 
 // The fewest with which each binary stays below `most` bytes. Error: not even one layer does.

@@ -52,6 +52,16 @@ TEST(Parts, NoMoreThanLayers) {
   }
 }
 
+TEST(Parts, NoMoreThanNamesInOrder) {
+  Artifact deep = *two_layers();
+  deep.graph.config.num_layers = 200;
+  Part part{0, 99};
+  choose_parts(deep, part);
+  EXPECT_LT(part_name("decode", {1, 99}), part_name("decode", {98, 99}));
+  part.count = 100;
+  EXPECT_THROW(choose_parts(deep, part), Error);
+}
+
 TEST(Parts, NamesSortInTheirOrder) {
   EXPECT_EQ(part_name("decode", {0, 1}), "decode");
   EXPECT_LT(part_name("decode", {8, 12}), part_name("decode", {9, 12}));
