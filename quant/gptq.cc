@@ -12,15 +12,6 @@ namespace {
 constexpr int64_t kBlock = 128;  // columns whose errors are spread at once
 constexpr int64_t kRows = 32;    // rows of one thread's tile: [kBlock][kRows] fits the first cache
 
-torch::Tensor damped(const GptqProblem& problem) {
-  torch::Tensor h = problem.hessian.to(torch::kFloat64).clone();
-  torch::Tensor diagonal = h.diagonal();
-  const double mean = diagonal.mean().item<double>();
-  if (!std::isfinite(mean)) fail("the inputs of a linear hold NaN or infinity during calibration");
-  diagonal.add_(std::max(problem.damping * mean, 1e-12));
-  return h;
-}
-
 // Upper Cholesky factor U of H^-1 = U' U: row i holds how column i's error spreads.
 torch::Tensor error_factor(const torch::Tensor& hessian) {
   const torch::Tensor lower = torch::linalg_cholesky(hessian);
@@ -171,10 +162,19 @@ class Descent {
 
 }  // namespace
 
+torch::Tensor damped(const torch::Tensor& hessian, double damping) {
+  torch::Tensor h = hessian.to(torch::kFloat64, /*non_blocking=*/false, /*copy=*/true);
+  torch::Tensor diagonal = h.diagonal();
+  const double mean = diagonal.mean().item<double>();
+  if (!std::isfinite(mean)) fail("the inputs of a linear hold NaN or infinity during calibration");
+  diagonal.add_(std::max(damping * mean, 1e-12));
+  return h;
+}
+
 GptqResult gptq(const GptqProblem& problem, std::vector<float> scale) {
   const torch::NoGradGuard no_grad;
   const auto qmax = static_cast<float>(weight_qmax(problem.bits));
-  const torch::Tensor hessian = damped(problem);
+  const torch::Tensor hessian = damped(problem.hessian, problem.damping);
   torch::Tensor order = torch::arange(hessian.size(0), torch::kInt64);
   if (problem.order) order = torch::argsort(hessian.diagonal(), 0, /*descending=*/true);
   const torch::Tensor factor = error_factor(hessian.index_select(0, order).index_select(1, order));

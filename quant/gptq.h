@@ -35,6 +35,10 @@ struct GptqResult {
   double gptq_error = 0.0;   // the same before the descents
 };
 
+// [K, K] fp64: H with `damping` times the mean of its diagonal added to it, and a little where all
+// of it is 0. Error if it holds NaN or infinity.
+torch::Tensor damped(const torch::Tensor& hessian, double damping);
+
 // `scale` [N]: what to begin with; a row of zeros has scale 0 and stays zero.
 GptqResult gptq(const GptqProblem& problem, std::vector<float> scale);
 

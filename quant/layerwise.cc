@@ -136,6 +136,7 @@ class Rounder {
   static torch::Tensor token_weights(const torch::Tensor& x) {
     const torch::Tensor norm = x.norm(2, {-1}, /*keepdim=*/true);
     const double most = kOutstanding * norm.median().item<double>();
+    if (most == 0.0) return torch::ones_like(norm);  // nothing is ordinary: no token stands out
     return (most / norm.clamp_min(most)).square();
   }
 
@@ -185,16 +186,14 @@ class Rounder {
     }
   }
 
-  // The weights [N, K] that would serve best if they needed no rounding.
+  // The weights [N, K] that would serve best if they needed no rounding. A linear that is switched
+  // off stays so: its output's range was seen without what it would be asked to make up for.
   torch::Tensor target(const torch::Tensor& weight, const Group& group,
                        const Moments& moments) const {
-    if (!moments.difference.defined()) return weight;
+    if (!moments.difference.defined() || !weight.any().item<bool>()) return weight;
     torch::Tensor wish = torch::matmul(weight, moments.difference);
     if (moments.residual.defined()) wish = wish + moments.residual / unit(group);
-    torch::Tensor h = moments.hessian.to(torch::kFloat64);
-    torch::Tensor diagonal = h.diagonal();
-    diagonal.add_(spec_.damping * diagonal.mean().item<double>());
-    const torch::Tensor factor = torch::linalg_cholesky(h);
+    const torch::Tensor factor = torch::linalg_cholesky(damped(moments.hessian, spec_.damping));
     const torch::Tensor change = torch::cholesky_solve(wish.t().to(torch::kFloat64), factor);
     return weight + change.t().to(torch::kFloat32).contiguous();
   }

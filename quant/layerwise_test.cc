@@ -142,6 +142,33 @@ TEST_P(LayerwiseTest, WorkersFindTheSame) {
   }
 }
 
+// Linears that are switched off: down_proj reads zeros, or the residual stream gets none.
+TEST(Layerwise, ZerosStayZeros) {
+  const std::vector<std::vector<std::string>> cases = {
+      {"layers.0.mlp.up_proj"},
+      {"layers.0.self_attn.v_proj"},
+      {"layers.1.self_attn.o_proj", "layers.1.mlp.down_proj"}};
+  for (const auto& names : cases) {
+    FloatModel model = load_float_model(tiny_model_folder("tiny-llama"));
+    fold_norms(model);
+    for (const std::string& name : names) {
+      torch::Tensor& weight = model.weights.at(name + ".weight");
+      weight = torch::zeros_like(weight);
+    }
+    Graph graph =
+        build_graph(model.config, load_recipe(source_folder() / "recipes" / "w4a8kv8.json"));
+    const std::vector<Window> windows = some_windows(model.config.vocab_size);
+    assign_ranges(graph, calibrate(model, graph, windows, {}));
+    round_layerwise(model, graph, windows, {}, {});
+    for (const auto& [name, weight] : model.weights) {
+      EXPECT_TRUE(weight.isfinite().all().item<bool>()) << name;
+    }
+    for (const std::string& name : names) {
+      EXPECT_FALSE(model.weights.at(name + ".weight").any().item<bool>()) << name;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(TinyModels, LayerwiseTest, testing::ValuesIn(tiny_models()), test_name);
 
 }  // namespace
