@@ -125,7 +125,12 @@ FrozenLinear freeze_linear(const LinearToFreeze& linear) {
   } else {
     round_weights(linear.weight, out.scale.data(), linear.weight_bits, out.q.data());
   }
-  for (int64_t n = 0; n < rows; ++n) finish_row(linear, n, out);
+  for (int64_t n = 0; n < rows; ++n) {
+    // Its snapped scale is far smaller than any weight.
+    if (linear.scale[n] == 0.0f)
+      std::fill_n(out.q.data() + n * linear.weight.k, linear.weight.k, 0);
+    finish_row(linear, n, out);
+  }
   return out;
 }
 

@@ -46,6 +46,16 @@ Example random_example(SplitMix64& random, int64_t n, int64_t k, int weight_bits
 // 12 significant bits, up to what storing a scale as float32 does.
 void expect_snapped(double m) { EXPECT_NEAR(m / snap_multiplier(m), 1.0, 1e-7); }
 
+TEST(FreezeLinear, ARowOfScaleZeroIsZero) {
+  Random random(4);
+  Example e = random_example(random, 2, 32, 4, 8);
+  e.linear.scale[0] = 0.0f;
+  const FrozenLinear f = freeze_linear(e.linear);
+  EXPECT_EQ(std::vector<int8_t>(f.q.begin(), f.q.begin() + 32), std::vector<int8_t>(32, 0));
+  EXPECT_EQ(f.row_sum[0], 0);
+  EXPECT_NE(std::vector<int8_t>(f.q.begin() + 32, f.q.end()), std::vector<int8_t>(32, 0));
+}
+
 TEST(FreezeLinear, MultipliersHaveTwelveBitsAndScalesFollow) {
   SplitMix64 random(1);
   int exact = 0, rows = 0;  // in single precision

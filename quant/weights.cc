@@ -120,6 +120,10 @@ void round_weights(WeightRows rows, const float* scale, int bits, int8_t* q) {
     const float* w = rows.data + r * rows.k;
     int8_t* out = q + r * rows.k;
     const float s = scale[r];
+    if (s == 0.0f) {
+      std::fill_n(out, rows.k, int8_t{0});
+      continue;
+    }
     for (int64_t i = 0; i < rows.k; ++i) {
       const float v = std::min(std::max(w[i] / s, -qmax), qmax);
       out[i] = static_cast<int8_t>(static_cast<int32_t>(round_half_even(v)));

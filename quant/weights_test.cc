@@ -122,6 +122,14 @@ TEST(Weights, RoundsToNearestEvenAndSaturates) {
   EXPECT_EQ(q[9], -127);
 }
 
+TEST(Weights, RowsOfScaleZeroAreZero) {
+  const std::vector<float> w = {0.0f, 1.0f, -2.0f, 4.0f};
+  const std::vector<float> scale = {0.0f, 1.0f};
+  std::vector<int8_t> q(4, 1);
+  round_weights({w.data(), 2, 2}, scale.data(), 4, q.data());
+  EXPECT_EQ(q, (std::vector<int8_t>{0, 0, -2, 4}));
+}
+
 TEST(Weights, RowsOfZerosHaveScaleZero) {
   const std::vector<float> w(64, 0.0f);
   for (Observer observer :

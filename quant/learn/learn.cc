@@ -260,6 +260,13 @@ void check_learning(const LearnSpec& spec, const std::string& section, const Wor
   if (spec.optimizer == Optimizer::kSgd && spec.weights) {
     fail("recipe section '{}': 'weights' need the optimizer 'adam'", section);
   }
+  if (!learns_scales(spec) && !spec.rotations && !(spec.weights && spec.lr_weights > 0)) {
+    fail(
+        "recipe section '{}': nothing is to be learned; set 'rotations', 'input_scales', "
+        "'weight_scales', 'norms', 'channel_scales', 'output_scales', or 'weights' with "
+        "'lr_weights' above 0",
+        section);
+  }
 }
 
 std::map<std::string, double> learning_rates(const LearnSpec& spec, int step) {

@@ -549,5 +549,33 @@ TEST(Learn, WhatDoesNotGoTogetherIsRefused) {
   EXPECT_EQ(error_with([](LearnSpec& s) { s.channel_scales = s.dynamic_inputs = true; }), "");
 }
 
+TEST(Learn, NothingToLearnIsRefused) {
+  LearnSpec spec;
+  spec.optimizer = Optimizer::kAdam;
+  const auto error = [&] { return error_of([&] { check_learning(spec, "tune"); }); };
+  EXPECT_THAT(error(), AllOf(HasSubstr("'tune'"), HasSubstr("nothing is to be learned")));
+  spec.weights = true;
+  EXPECT_EQ(error(), "");
+  spec.lr_weights = 0.0;
+  EXPECT_THAT(error(), HasSubstr("'lr_weights'"));
+  spec.weight_scales = true;
+  EXPECT_EQ(error(), "");
+}
+
+// Scales of ones, with which learning begins, are no scales of the linear.
+TEST(Learn, ALinearOfZerosKeepsNoScale) {
+  for (const bool weights : {false, true}) {
+    Setting s = setting();
+    s.options.spec.weight_scales = true;
+    s.options.spec.weights = weights;
+    s.options.spec.steps = 2;
+    s.student.weights.at(kWeight) = torch::zeros_like(s.student.weights.at(kWeight));
+    run(s);
+    const auto& scale = s.graph.site(s.graph.find_site(kWeight)).qparams.scale;
+    const auto size = static_cast<size_t>(s.student.weights.at(kWeight).size(0));
+    EXPECT_EQ(scale, std::vector<float>(size, 0.0f));
+  }
+}
+
 }  // namespace
 }  // namespace qnpu

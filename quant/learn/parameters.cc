@@ -1,5 +1,6 @@
 #include "quant/learn/parameters.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/status.h"
@@ -198,6 +199,8 @@ void Parameters::share(size_t index) {
   }
 }
 
+// A linear whose integers are all 0 gets the scale 0, as one of zeros does that is not learned: its
+// ones were only what learning had to begin with.
 void Parameters::finish() {
   const torch::NoGradGuard no_grad;
   for (size_t i = 0; i < groups_.size(); ++i) {
@@ -207,7 +210,10 @@ void Parameters::finish() {
     const Tensor scale = linear.scale.cpu();
     for (const LinearPart& part : linear.parts) {
       const float* rows = scale.data_ptr<float>() + part.first;
-      graph_.sites[graph_.nodes[part.node].weight].qparams.scale.assign(rows, rows + part.rows);
+      std::vector<float>& learned = graph_.sites[graph_.nodes[part.node].weight].qparams.scale;
+      learned.assign(rows, rows + part.rows);
+      const bool silent = !linear.codes.narrow(0, part.first, part.rows).any().item<bool>();
+      if (silent) std::fill(learned.begin(), learned.end(), 0.0f);
     }
   }
   ranges_.finish();
