@@ -11,10 +11,27 @@
 namespace qnpu {
 namespace {
 
+// Where most channels are tiny, all others look like outliers.
+constexpr double kMostCopies = 64.0;  // of a channel
+constexpr size_t kMostWidened = 2;    // times the width, before it is filled up
+
 double median(std::vector<float> values) {
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
+}
+
+int width(const std::vector<int>& copies) {
+  return std::accumulate(copies.begin(), copies.end(), 0);
+}
+
+// As many as leave none above `most`.
+std::vector<int> copies_of(const std::vector<float>& maxima, double most) {
+  std::vector<int> copies;
+  for (const float max : maxima) {
+    copies.push_back(static_cast<int>(std::clamp(std::ceil(max / most), 1.0, kMostCopies)));
+  }
+  return copies;
 }
 
 // Adds copies until the width is a multiple: always to the channel whose copies are largest.
@@ -25,8 +42,7 @@ void fill_up(const std::vector<float>& maxima, int multiple, std::vector<int>& c
   };
   std::priority_queue<size_t, std::vector<size_t>, decltype(smaller)> largest(smaller);
   for (size_t j = 0; j < copies.size(); ++j) largest.push(j);
-  int width = std::accumulate(copies.begin(), copies.end(), 0);
-  for (; width % multiple != 0; ++width) {
+  for (int total = width(copies); total % multiple != 0; ++total) {
     const size_t j = largest.top();
     largest.pop();
     ++copies[j];
@@ -62,13 +78,17 @@ SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec) {
   const std::vector<float> max(dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel());
   const double middle = median(max);
   SplitPlan plan{std::vector<int>(max.size(), 1), std::vector<double>(max.size(), 1.0)};
-  if (!(middle > 0.0)) return plan;
-  for (size_t j = 0; j < max.size(); ++j) {
-    plan.copies[j] = std::max(1, static_cast<int>(std::ceil(max[j] / (spec.ratio * middle))));
+  double most = spec.ratio * middle;  // of a copy
+  if (middle > 0.0) {
+    plan.copies = copies_of(max, most);
+    for (; width(plan.copies) > kMostWidened * max.size(); most *= 2) {
+      plan.copies = copies_of(max, 2 * most);
+    }
   }
   fill_up(max, spec.multiple, plan.copies);
+  if (!(middle > 0.0)) return plan;
   for (size_t j = 0; j < max.size(); ++j) {
-    const double goal = middle * spec.ratio / spec.balance;
+    const double goal = most / spec.balance;
     plan.balance[j] = std::clamp(max[j] / (plan.copies[j] * goal), 1.0, spec.balance);
   }
   return plan;

@@ -22,9 +22,9 @@ struct SplitPlan {
 };
 
 // maxima [F]: largest magnitude of each channel of down_proj's input.
-//   m_j = ceil(max_j / (ratio * median)), then channels that are still largest get further copies
-//   until the width is a multiple of spec.multiple; c_j = max_j / (m_j * median * ratio / balance),
-//   between 1 and balance.
+//   m_j = ceil(max_j / (ratio * median)), at most 64; `ratio` is doubled until the sum of m_j is at
+//   most 2 F. Then channels that are still largest get further copies until the width is a multiple
+//   of spec.multiple; c_j = max_j / (m_j * median * ratio / balance), between 1 and balance.
 SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec);
 
 // Widens the MLP of a layer by the plan: gate, up and down weights, and config.intermediate_sizes.

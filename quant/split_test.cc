@@ -44,6 +44,34 @@ TEST(PlanSplit, SilentChannelsStay) {
   EXPECT_EQ(plan.copies, std::vector<int>(32, 1));
 }
 
+TEST(PlanSplit, FillsUpWhereTheMedianIsSilentToo) {
+  torch::Tensor maxima = torch::zeros({30});
+  maxima[7] = 3.0f;
+  const SplitPlan plan = plan_split(maxima, {.ratio = 4, .balance = 2, .multiple = 32});
+  EXPECT_EQ(std::accumulate(plan.copies.begin(), plan.copies.end(), 0), 32);
+  EXPECT_EQ(plan.copies[7], 3);
+  EXPECT_EQ(plan.balance, std::vector<double>(30, 1.0));
+}
+
+// Most channels are tiny: the others are no outliers of 10^4 and more copies.
+TEST(PlanSplit, WidensAtMostTwice) {
+  const SplitSpec spec{.ratio = 4, .balance = 2, .multiple = 1};
+  for (const float tiny : {1e-4f, 1e-20f, 1e-45f}) {
+    torch::Tensor maxima = torch::ones({100});
+    maxima.slice(0, 0, 60) = tiny;
+    const SplitPlan plan = plan_split(maxima, spec);
+    EXPECT_LE(std::accumulate(plan.copies.begin(), plan.copies.end(), 0), 200) << tiny;
+    EXPECT_GE(plan.copies[99], 2) << tiny;
+    for (const double balance : plan.balance) {
+      EXPECT_GE(balance, 1.0);
+      EXPECT_LE(balance, spec.balance);
+    }
+  }
+  torch::Tensor one = torch::ones({100});
+  one[3] = 1e9f;
+  EXPECT_EQ(plan_split(one, spec).copies[3], 64);
+}
+
 class SplitTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(SplitTest, KeepsTheFunction) {
