@@ -97,7 +97,8 @@ std::vector<Window> cut_windows(const std::vector<int>& tokens, int samples, int
 torch::Tensor ordinary_tokens(const torch::Tensor& value) {
   const torch::Tensor largest = value.abs().amax(-1);
   if (value.size(1) < kFewTokens) return torch::ones_like(largest, torch::kBool);
-  return largest <= kSinkRatio * largest.median();
+  // What is not finite is kept, for whoever looks at the values to name it.
+  return (largest <= kSinkRatio * largest.median()).logical_or(largest.isfinite().logical_not());
 }
 
 torch::Tensor without_sinks(const torch::Tensor& value) {

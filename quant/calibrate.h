@@ -33,7 +33,7 @@ using WindowProgress = std::function<void(int done, int total)>;
 void read_windows(Simulator& simulator, const std::vector<Window>& windows, const SiteHook& hook,
                   bool with_logits, const WindowProgress& progress);
 
-// [B, T, cols] -> [B, T], true for all but attention sinks.
+// [B, T, cols] -> [B, T], true for all but attention sinks. NaN and infinity are none.
 torch::Tensor ordinary_tokens(const torch::Tensor& value);
 
 // [B, T, cols] -> the rows [tokens, cols] of all but attention sinks, tokens whose largest

@@ -57,5 +57,28 @@ TEST(ChannelMaxima, NanIsNamed) {
   EXPECT_NE(error.find("layers.1.mlp.down_proj.in"), std::string::npos) << error;
 }
 
+// In windows long enough for sinks.
+TEST(ChannelMaxima, NanOfOneTokenIsNoSink) {
+  FloatModel model = load_float_model(tiny_model_folder("tiny-llama"));
+  const Graph graph = build_graph(model.config, Recipe{});
+  const int down = graph.find_site("layers.1.mlp.down_proj.in");
+  Window window(40, 3);
+  window[39] = 5;
+  model.weights.at("embed_tokens.weight")[5][0] = std::numeric_limits<float>::quiet_NaN();
+  const std::string error = error_of([&] { channel_maxima(model, graph, {window}, {down}, {}); });
+  EXPECT_NE(error.find("holds NaN or infinity"), std::string::npos) << error;
+}
+
+TEST(WithoutSinks, KeepsWhatIsNotFinite) {
+  torch::Tensor value = torch::ones({1, 40, 3});
+  value[0][4][1] = 1e4f;
+  EXPECT_EQ(without_sinks(value).size(0), 39);
+  for (const float bad : {INFINITY, -INFINITY, NAN}) {
+    torch::Tensor spoilt = value.clone();
+    spoilt[0][9][2] = bad;
+    EXPECT_FALSE(torch::isfinite(without_sinks(spoilt)).all().item<bool>()) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace qnpu
