@@ -45,7 +45,7 @@ std::vector<Window> in_turns(const std::vector<std::vector<Window>>& of_text, si
   for (size_t turn = 0; windows.size() < most; ++turn) {
     const size_t before = windows.size();
     for (const auto& text : of_text) {
-      if (turn < text.size()) windows.push_back(text[turn]);
+      if (turn < text.size() && windows.size() < most) windows.push_back(text[turn]);
     }
     if (windows.size() == before) break;
   }

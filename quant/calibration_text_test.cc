@@ -56,6 +56,12 @@ TEST_F(CalibrationText, TextsTakeTurns) {
   EXPECT_TRUE(both.held_out.empty());
 }
 
+TEST_F(CalibrationText, MoreTextsThanWindows) {
+  const std::vector<NamedText> texts = {{"a", text_}, {"b", text_}, {"c", text_}};
+  EXPECT_EQ(make_windows(tokenizer_, texts, {2, 16, 7, false}).calibration.size(), 2u);
+  EXPECT_EQ(make_windows(tokenizer_, texts, {4, 16, 7, false}).calibration.size(), 4u);
+}
+
 TEST_F(CalibrationText, AShortTextHoldsNothingBack) {
   const NamedText text{"short", text_.substr(0, 300)};
   const TextWindows single = make_windows(tokenizer_, {text}, {1 << 20, 1, 0, false});
