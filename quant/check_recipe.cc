@@ -29,15 +29,40 @@ void check_r1(const Recipe& recipe) {
   }
 }
 
+bool has_narrow_input(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    return node.op == Op::kLinear && node.layer >= 0 &&
+           bitwidth(graph.site(node.in[0]).qparams.dtype) <= 8;
+  });
+}
+
+// Is there what it is to learn?
+void check_section(const Recipe& recipe, const Graph& graph, const char* section,
+                   const LearnSpec& spec, const Workers& workers) {
+  check_learning(spec, section, workers);
+  if (spec.rotations && recipe.r1 == Rotation::kNone && recipe.r2 == Rotation::kNone) {
+    fail(
+        "recipe '{}': the section {} learns rotations, but R1 and R2 are none; give 'rotation' one "
+        "of them, or leave out the key 'rotations'",
+        recipe.name, section);
+  }
+  if (spec.input_scales && !has_narrow_input(graph)) {
+    fail(
+        "recipe '{}': the section {} learns scales of inputs of at most 8 bits, but all inputs of "
+        "linears have 16; leave out the key 'input_scales'",
+        recipe.name, section);
+  }
+}
+
 }  // namespace
 
 void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& workers) {
   check_r1(recipe);
-  if (recipe.tune && recipe.tune->channel_scales) {
+  if (recipe.tune && (recipe.tune->channel_scales || recipe.tune->rotations)) {
     fail(
-        "recipe '{}': channel_scales change weights before they are rounded; move the key from the "
-        "section tune to learn",
-        recipe.name);
+        "recipe '{}': {} change weights before they are rounded; move the key from the section "
+        "tune to learn",
+        recipe.name, recipe.tune->rotations ? "rotations" : "channel_scales");
   }
   if (recipe.sensitivity && !recipe.budget.empty()) {
     fail(
@@ -51,6 +76,12 @@ void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& worke
     fail(
         "recipe '{}': gptq rounds weights with one scale per channel, and a rule asks for a "
         "block_size; leave out one of the two",
+        recipe.name);
+  }
+  if (recipe.gptq && recipe.dynamic_activations) {
+    fail(
+        "recipe '{}': gptq rounds weights for the fixed scales of the linears' inputs, which "
+        "dynamic_activations does not use; leave out one of the two",
         recipe.name);
   }
   const bool online = recipe.r3 != Rotation::kNone || recipe.r4 != Rotation::kNone;
@@ -67,8 +98,8 @@ void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& worke
         "\"dynamic_inputs\": true in its sections learn and tune",
         recipe.name);
   }
-  if (recipe.learn) check_learning(*recipe.learn, "learn", workers);
-  if (recipe.tune) check_learning(*recipe.tune, "tune", workers);
+  if (recipe.learn) check_section(recipe, graph, "learn", *recipe.learn, workers);
+  if (recipe.tune) check_section(recipe, graph, "tune", *recipe.tune, workers);
   online_rotations(graph, recipe);  // is there a matrix of each size?
 }
 

@@ -59,6 +59,19 @@ void announce(Run& run, const Graph& graph) {
   run.say(fmt::format("expected: {}\n", to_text(expected)));
 }
 
+// All windows stand behind the prefix that may be found.
+void check_lengths(const Run& run, const ModelConfig& config) {
+  const int prefix = run.recipe.prefix ? run.recipe.prefix->max_tokens : 0;
+  const auto check = [&](int length, const char* what) {
+    if (length + prefix <= config.max_positions) return;
+    fail("{} of {} tokens ('length'){}: the model takes at most {}", what, length,
+         prefix == 0 ? "" : fmt::format(" behind a prefix of {}", prefix), config.max_positions);
+  };
+  check(run.o.length, "calibration windows");
+  if (run.recipe.learn) check(run.recipe.learn->length, "learning from sequences");
+  if (run.recipe.tune) check(run.recipe.tune->length, "learning from sequences");
+}
+
 // Called before the model is loaded too: text too short to learn from shows there already.
 void use_texts(Run& run, const Tokenizer& tokenizer, const std::vector<NamedText>& texts) {
   run.texts =
@@ -79,18 +92,7 @@ FloatModel load(Run& run) {
   run.report("load", 0, 1);
   const Stopwatch watch(run.result.seconds["load"]);
   const fs::path folder = run.o.device.is_cpu() ? folder_of_out(run) : fs::path();
-  FloatModel model = load_float_model(run.o.model, folder);
-  if (run.o.length > model.config.max_positions) {
-    fail("calibration windows of {} tokens: the model takes at most {}", run.o.length,
-         model.config.max_positions);
-  }
-  for (const auto& spec : {run.recipe.learn, run.recipe.tune}) {
-    if (spec && spec->length > model.config.max_positions) {
-      fail("learning from sequences of {} tokens ('length'): the model takes at most {}",
-           spec->length, model.config.max_positions);
-    }
-  }
-  return model;
+  return load_float_model(run.o.model, folder);
 }
 
 // The first worker's windows serve.
@@ -248,6 +250,7 @@ void make_artifact(Run& run, const fs::path& folder) {
   const Tokenizer tokenizer = Tokenizer::load(run.o.model);
   std::vector<NamedText> texts = read_texts(run.o.calibration);
   if (!texts.empty()) use_texts(run, tokenizer, texts);
+  check_lengths(run, graph.config);
   announce(run, graph);
   FloatModel model = load(run);
   fold_norms(model);

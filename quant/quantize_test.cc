@@ -484,8 +484,8 @@ TEST(Quantize, BadInputsAreNamed) {
   };
   EXPECT_THAT(error_with(no_match), HasSubstr("'layers.*.nothing' matches no site"));
   const auto both = [](QuantizeOptions& o) {
-    o.recipe.tune.emplace().weights = true;
-    o.recipe.tune->rotations = true;
+    o.recipe.learn.emplace().weights = true;
+    o.recipe.learn->rotations = true;
   };
   EXPECT_THAT(error_with(both), HasSubstr("'rotations' and 'weights'"));
   const auto online = [](QuantizeOptions& o) {
@@ -509,6 +509,11 @@ TEST(Quantize, BadInputsAreNamed) {
     o.recipe.tune->length = 2048;
   };
   EXPECT_THAT(error_with(beyond_positions), HasSubstr("learning from sequences of 2048 tokens"));
+  const auto beyond_with_prefix = [](QuantizeOptions& o) {
+    o.recipe.prefix.emplace().max_tokens = 3;
+    o.length = load_config(o.model / "config.json").max_positions - 2;
+  };
+  EXPECT_THAT(error_with(beyond_with_prefix), HasSubstr("behind a prefix of 3"));
   const auto wrong_width = [](QuantizeOptions& o) {
     o.recipe.rules.push_back({.match = "embed_tokens.weight", .bitwidth = 4});
   };
@@ -524,6 +529,27 @@ TEST(Quantize, BadInputsAreNamed) {
     o.recipe.tune.emplace().channel_scales = true;
   };
   EXPECT_THAT(error_with(channels_too_late), HasSubstr("from the section tune to learn"));
+  const auto rotations_too_late = [](QuantizeOptions& o) {
+    o.recipe.tune.emplace().rotations = true;
+  };
+  EXPECT_THAT(error_with(rotations_too_late),
+              AllOf(HasSubstr("rotations"), HasSubstr("from the section tune to learn")));
+  const auto nothing_turned = [](QuantizeOptions& o) {
+    o.recipe.learn.emplace().rotations = true;
+    o.recipe.r1 = o.recipe.r2 = Rotation::kNone;
+  };
+  EXPECT_THAT(error_with(nothing_turned), HasSubstr("R1 and R2 are none"));
+  const auto wide_inputs = [](QuantizeOptions& o) {
+    o.recipe = recipe_of("w4a16kv8");
+    o.recipe.tune.emplace().input_scales = true;
+  };
+  EXPECT_THAT(error_with(wide_inputs), HasSubstr("all inputs of linears have 16"));
+  const auto gptq_without_scales = [](QuantizeOptions& o) {
+    o.recipe.gptq.emplace();
+    o.recipe.dynamic_activations = true;
+  };
+  EXPECT_THAT(error_with(gptq_without_scales),
+              AllOf(HasSubstr("gptq"), HasSubstr("dynamic_activations")));
   const auto hidden_and_r1 = [](QuantizeOptions& o) {
     o.recipe.tune.emplace().loss = Loss::kHidden;
   };
