@@ -150,6 +150,12 @@ class Commands(Case):
         self.assertEqual((weight["dtype"], weight["rule"]), ("s4", "*_proj.weight"))
         self.assertEqual(sites["lm_head.weight"]["rule"], "default")
         self.assertNotIn("scale", weight)
+        recipe = {"name": "r", "rules": [{"match": "*", "observer": "mse"}]}
+        sites = {s["name"]: s for s in self.json("inspect", "--model", MODEL, "--recipe", self.write(
+            "all.json", json.dumps(recipe)))["sites"]}
+        from_rule = {"layers.0.mlp.silu.out": ("mse", "*"), "embed_tokens.weight": ("minmax", "default")}
+        for name, expected in from_rule.items():
+            self.assertEqual((sites[name]["range_from"], sites[name]["rule"]), expected)
         plan = ("inspect", "--model", MODEL, "--recipe", "executorch-w4a16-block")
         sites = {s["name"]: s for s in self.json(*plan)["sites"]}
         weight = sites["layers.0.mlp.down_proj.weight"]

@@ -13,7 +13,13 @@ namespace {
 
 using nlohmann::json;
 
+// A table has the range of its values, all of which are known: no observer chooses, and no rule.
+bool is_whole_table(const Site& site) {
+  return site.role == Role::kTable && site.source == RangeSource::kObserved;
+}
+
 std::string range_source(const Graph& graph, const Site& site) {
+  if (is_whole_table(site)) return observer_name(Observer::kMinMax);
   switch (site.source) {
     case RangeSource::kObserved:
       return observer_name(site.spec.observer);
@@ -83,7 +89,8 @@ std::vector<SiteRow> site_rows(const Graph& graph, const Recipe& recipe, const j
     SiteRow row;
     row.site = &site;
     row.range_from = range_source(graph, site);
-    if (site.rule >= 0 && site.rule < recipe.rules.size()) row.rule = recipe.rules[site.rule].match;
+    const bool by_rule = site.rule >= 0 && site.rule < recipe.rules.size() && !is_whole_table(site);
+    if (by_rule) row.rule = recipe.rules[site.rule].match;
     fill_numbers(row);
     if (const auto found = sqnr.find(site.name); found != sqnr.end()) row.sqnr = found->second;
     rows.push_back(std::move(row));
