@@ -520,6 +520,7 @@ TEST(Learn, AResultWorseThanItsStartIsNotKept) {
 
 TEST(Learn, ShortTextIsRefused) {
   Setting s = setting();
+  s.options.spec.input_scales = true;
   s.options.spec.length = 12 * 16 + 1;
   EXPECT_THAT(error_of([&] { run(s); }), AllOf(HasSubstr("193 tokens"), HasSubstr("'length'")));
 }
