@@ -47,7 +47,7 @@ Example random_example(SplitMix64& random, int64_t n, int64_t k, int weight_bits
 void expect_snapped(double m) { EXPECT_NEAR(m / snap_multiplier(m), 1.0, 1e-7); }
 
 TEST(FreezeLinear, ARowOfScaleZeroIsZero) {
-  Random random(4);
+  SplitMix64 random(4);
   Example e = random_example(random, 2, 32, 4, 8);
   e.linear.scale[0] = 0.0f;
   const FrozenLinear f = freeze_linear(e.linear);

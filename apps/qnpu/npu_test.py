@@ -181,7 +181,7 @@ class Emulator(Case):
         path = self.folder / "narrow-head.json"
         path.write_text(json.dumps(recipe))
         artifact = self.folder / "narrow-head"
-        self.ask("quantize", "--model", SOURCE / "testdata/models/tiny-llama", "--recipe", path,
+        self.json("quantize", "--model", SOURCE / "testdata/models/tiny-llama", "--recipe", path,
                  "--calib", TEXT, "--samples", 4, "--length", 64, "--out", artifact)
         result = self.verify(artifact, "--on", "onnxruntime")
         self.assertLess(result["kl_divergence"], 0.05)
