@@ -28,15 +28,6 @@ void check_is_file(const std::filesystem::path& path) {
 
 constexpr size_t kMostOfReason = 200;
 
-// After parsing, which needs no stack: the parser's own callback would look through a list anew
-// for each of its objects.
-bool is_deeper(const nlohmann::json& value, int levels) {
-  if (!value.is_structured()) return false;
-  if (levels == 0) return true;
-  return std::any_of(value.begin(), value.end(),
-                     [&](const auto& inner) { return is_deeper(inner, levels - 1); });
-}
-
 struct Descriptor {
   int fd;
   ~Descriptor() {
@@ -66,6 +57,13 @@ std::string read_file(const std::filesystem::path& path) {
   }
   content.resize(used);
   return content;
+}
+
+bool is_deeper(const nlohmann::json& value, int levels) {
+  if (!value.is_structured()) return false;
+  if (levels == 0) return true;
+  return std::any_of(value.begin(), value.end(),
+                     [&](const auto& inner) { return is_deeper(inner, levels - 1); });
 }
 
 nlohmann::json parse_json(std::string_view text, const std::string& where) {

@@ -13,6 +13,10 @@ namespace qnpu {
 std::string read_file(const std::filesystem::path& path);     // Error if it cannot be read
 nlohmann::json read_json(const std::filesystem::path& path);  // Error names file and position
 
+// Whether lists and objects lie more than `levels` deep in each other. Asked after parsing, which
+// needs no stack: the parser's own callback looks through a list anew for each of its objects.
+bool is_deeper(const nlohmann::json& value, int levels);
+
 // `where` begins the Error of text that is no JSON, has a number out of range, or is nested so
 // deeply that copying or writing it would overflow the stack: nothing that we read has a reason to.
 nlohmann::json parse_json(std::string_view text, const std::string& where);

@@ -31,11 +31,12 @@ class Bad(RawCase):
         good = json.dumps(self.GOOD).encode()
         self.assertEqual(self.post(good)[0], 200)
         deep = b'{"prompt": ' + b"[" * 40000 + b"]" * 40000 + b"}"
+        wide = b'{"prompt": [' + b"{}," * 30000 + b"{}]}"
         for body in (b"", b"x", b"[]", b"null", b"{", good[:-1], good + b"x", b"\xff" + good, b"\0",
                      b'{"prompt": "\xff\xfe"}', b'{"prompt": "\xed\xa0\x80"}', b'{"prompt": NaN}',
                      b'{"prompt": "a", "temperature": NaN}', b'{"prompt": "a", "top_p": Infinity}',
                      b'{"prompt": "a", "temperature": 1e999}', b'{"prompt": "\\ud800"}',
-                     b'{"prompt": "a", "max_tokens": 1' + b"0" * 5000 + b"}", deep,
+                     b'{"prompt": "a", "max_tokens": 1' + b"0" * 5000 + b"}", deep, wide,
                      b'{"a":' * 10000 + b"1" + b"}" * 10000):
             self.assert_refused(self.post(body), 400)
         self.assert_refused(self.post({**self.GOOD, "prompt": "a" * 99000}), 400)

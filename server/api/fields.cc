@@ -1,5 +1,7 @@
 #include "server/api/fields.h"
 
+#include "io/files.h"
+
 namespace qnpu::server {
 namespace {
 
@@ -30,19 +32,16 @@ bool asks_for_nothing(const json& value) {
 }  // namespace
 
 json parse_object(std::string_view body) {
-  const auto watch_depth = [](int depth, json::parse_event_t, json&) {
-    if (depth > kDeepest) {
-      throw ApiError(400, fmt::format("The JSON is nested more than {} levels deep.", kDeepest));
-    }
-    return true;
-  };
   json value;
   try {
-    value = json::parse(body, watch_depth);
+    value = json::parse(body);
   } catch (const json::exception& error) {
     const std::string what = error.what();  // "[json.exception. ...] sentence"
     throw ApiError(400, "We could not parse the JSON body of your request: " +
                             what.substr(std::min(what.size(), what.find("] ") + 2)));
+  }
+  if (is_deeper(value, kDeepest)) {
+    throw ApiError(400, fmt::format("The JSON is nested more than {} levels deep.", kDeepest));
   }
   if (!value.is_object()) throw ApiError(400, "The body of a request must be a JSON object.");
   return value;
