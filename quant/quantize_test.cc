@@ -540,7 +540,7 @@ TEST(Quantize, BadInputsAreNamed) {
   };
   EXPECT_THAT(error_with(nothing_turned), HasSubstr("R1 and R2 are none"));
   const auto wide_inputs = [](QuantizeOptions& o) {
-    o.recipe = recipe_of("w4a16kv8");
+    o.recipe = test_recipe("w4a16kv8");
     o.recipe.tune.emplace().input_scales = true;
   };
   EXPECT_THAT(error_with(wide_inputs), HasSubstr("all inputs of linears have 16"));
