@@ -347,6 +347,11 @@ class Batches(Case):
 
 
 class Signals(Case):
+    def setUp(self) -> None:
+        # A shell starts what runs in its background with SIGINT ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+
     def longer_than(self, seconds: float) -> int:
         """How many tokens take that long."""
         count = 1000
