@@ -1,25 +1,13 @@
 """Reports in headless Chromium, for their tests."""
 
-import shutil
-
-from playwright.sync_api import sync_playwright
-
+from browser_testing import Browser
 from program_testing import FolderCase
 
 SECTIONS = ("summary", "depth", "map", "inputs", "sensitivity", "learning", "operations", "memory",
             "sites", "made")
 
 
-class BrowserCase(FolderCase):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        playwright = sync_playwright().start()
-        cls.addClassCleanup(playwright.stop)
-        cls.browser = playwright.chromium.launch(executable_path=shutil.which("chromium"),
-                                                 args=["--no-sandbox"])
-        cls.addClassCleanup(cls.browser.close)
-
+class BrowserCase(Browser, FolderCase):
     def open(self, path, scheme="light"):
         page = self.browser.new_page(viewport={"width": 1180, "height": 900}, color_scheme=scheme)
         self.addCleanup(page.close)

@@ -3,26 +3,15 @@
     serve_page_test.py PROGRAM SOURCE_FOLDER [Class[.test] ...]
 """
 
-import shutil
 import threading
 
-from playwright.sync_api import sync_playwright
-
+from browser_testing import Browser
 from program_testing import main
 from serve_testing import Case, eventually
 
 
-class Page(Case):
+class Page(Browser, Case):
     """The chat page in Chromium."""
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        playwright = sync_playwright().start()
-        cls.addClassCleanup(playwright.stop)
-        cls.browser = playwright.chromium.launch(executable_path=shutil.which("chromium"),
-                                                 args=["--no-sandbox"])
-        cls.addClassCleanup(cls.browser.close)
 
     def open(self, server=None, **options):
         self.page = self.browser.new_page(**options)

@@ -2,11 +2,12 @@
 // so no number of clients that do nothing can keep one that asks from being answered.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <mutex>
 #include <string>
+
+#include "base/clock.h"
 
 namespace qnpu::server {
 
@@ -36,7 +37,6 @@ class TurnedAway {
   void close_old();
 
  private:
-  using Clock = std::chrono::steady_clock;
   struct Told {
     int socket;
     Clock::time_point when;
