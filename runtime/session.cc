@@ -85,7 +85,7 @@ Session::Impl::Impl(std::shared_ptr<const Artifact> from, const SessionOptions& 
   vocab = logits_site().cols;
   const ThreadScope scope(threads);  // scratch may depend on the number of threads
   plan = make_plan(graph, plan_size(options.sequences, options.isa));
-  arena = allocate_arena(plan.arena_bytes);
+  arena = allocate_arena(plan.arena_bytes, options.whole_memory);
   bound = bind_graph(*artifact, plan, capacity, arena.get(), options.isa);
   if (!panels || !panels->give(bound)) {
     panels = std::make_shared<WeightPanels>(bound);

@@ -25,6 +25,9 @@ struct SessionOptions {
   int max_rows = 128;  // tokens per walk of the graph; longer calls are cut
   int threads = 0;     // 0: all cores
   int sequences = 1;   // each with a KV cache of its own
+  // All memory at once, so that it does not grow later; else that of the KV caches comes as they
+  // fill.
+  bool whole_memory = false;
   Isa isa = best_isa();
 };
 

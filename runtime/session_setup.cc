@@ -1,6 +1,7 @@
 #include "runtime/session_setup.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/status.h"
 #include "kernels/matmul/matmul.h"
@@ -14,12 +15,13 @@ constexpr int kMaxContext = kMaxMatmulK;
 
 }  // namespace
 
-Arena allocate_arena(size_t bytes) {
+Arena allocate_arena(size_t bytes, bool whole) {
   Arena arena(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
   if (!arena) {
     fail("no memory for the session's {} MB: ask for a smaller context, or fewer sequences",
          bytes >> 20);
   }
+  if (whole) std::memset(arena.get(), 0, bytes);
   return arena;
 }
 

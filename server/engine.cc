@@ -26,6 +26,7 @@ SessionOptions session_options(const EngineOptions& options) {
           .max_rows = kRows,
           .threads = options.threads,
           .sequences = options.slots,
+          .whole_memory = true,
           .isa = options.isa};
 }
 
