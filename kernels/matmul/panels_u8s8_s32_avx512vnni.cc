@@ -2,7 +2,9 @@
 // hold the same four bytes of 16 columns each.
 //
 // The first tile of a panel has its weights from memory, and with few rows that takes the time: it
-// asks for them some lines ahead, which also carries the stream over the borders of pages.
+// asks for them ahead, which also carries the stream over the borders of pages. With so many rows
+// that sums take as long as memory does, it asks far ahead for the second cache (the first one's
+// queue of misses is short, and full at that pace), and near for the first.
 //
 // 4 bits: a nibble moved to the upper half of its byte is 16 times its signed value, so no sign
 // extension is needed; the sums are divided by 16 at the end (matmul_u8s8_s32_avx512vnni.cc).
@@ -22,7 +24,16 @@ __m512i broadcast4(const uint8_t* a) {
   return _mm512_set1_epi32(four);
 }
 
-constexpr int64_t kAhead = 4096;  // bytes
+template <int kRows>
+[[gnu::always_inline]] inline void ask(const uint8_t* word) {
+  constexpr int64_t kAhead = kRows < 4 ? 4096 : 1024, kFar = 16384;  // bytes
+  for (const int line : {0, 64}) {
+    if constexpr (kRows >= 4) {
+      _mm_prefetch(reinterpret_cast<const char*>(word + kFar + line), _MM_HINT_T1);
+    }
+    _mm_prefetch(reinterpret_cast<const char*>(word + kAhead + line), _MM_HINT_T0);
+  }
+}
 
 // Sums of kRows rows: the left columns of the panel and the right ones.
 template <int kRows>
@@ -46,10 +57,7 @@ template <int kRows, int kBits, bool kAsk>
 [[gnu::always_inline]] inline void step(const uint8_t* a, int64_t lda, const uint8_t* word,
                                         Sums<kRows>& even, Sums<kRows>& odd) {
   const __m512i w0 = _mm512_loadu_si512(word), w1 = _mm512_loadu_si512(word + 64);
-  if constexpr (kAsk) {
-    _mm_prefetch(reinterpret_cast<const char*>(word + kAhead), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(word + kAhead + 64), _MM_HINT_T0);
-  }
+  if constexpr (kAsk) ask<kRows>(word);
   if constexpr (kBits == 8) {
     add<kRows>(a, lda, w0, w1, even);
   } else {
