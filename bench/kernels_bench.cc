@@ -74,11 +74,14 @@ BENCHMARK_CAPTURE(elementwise, mul_s16, [](I16 a, I16 b, I8, int64_t n, int16_t*
 BENCHMARK_CAPTURE(elementwise, mul_s8, [](I16, I16, I8 c, int64_t n, int16_t*, int8_t* z) {
   mul_s8(c, 3, c, n, make_mul8(1, 1, 90), z);
 })->UseRealTime();
+BENCHMARK_CAPTURE(elementwise, table_s8, [](I16 a, I16, I8 c, int64_t n, int16_t*, int8_t* z) {
+  table_s8(c, a, n, z, best_isa());
+})->UseRealTime();
 BENCHMARK_CAPTURE(elementwise, narrow, [](I16 a, I16, I8, int64_t n, int16_t*, int8_t* z) {
   narrow_s16_s8(a, n, z);
 })->UseRealTime();
 BENCHMARK_CAPTURE(elementwise, rope_mul, [](I16 a, I16 b, I8, int64_t, int16_t* y, int8_t*) {
-  rope_mul_s16(a, b, 128, 0, 9, 64, make_mul16(1, 1, 33000), y);
+  rope_mul_s16(a, b, 128, 0, 9, 64, make_mul16(1, 1, 33000), y, best_isa());
 })->UseRealTime();
 BENCHMARK_CAPTURE(elementwise, rmsnorm, [](I16 a, I16 b, I8, int64_t, int16_t* y, int8_t*) {
   rmsnorm_s16(a, b, 128, 576, make_rmsnorm(1e-3, 1e-4, 1e-3, 1e-5, 576), y);

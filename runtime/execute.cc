@@ -35,17 +35,18 @@ void mul_rows(const BoundNode& n, int begin, int64_t count) {
   }
 }
 
-void silu_rows(const BoundNode& n, int begin, int64_t count) {
+void silu_rows(const BoundNode& n, int begin, int64_t count, Isa isa) {
   if (n.wide) {
     table_s16(row<int16_t>(n.in0, begin, n.cols), n.table, count,
               row<int16_t>(n.out, begin, n.cols));
   } else {
-    table_s8(row<int8_t>(n.in0, begin, n.cols), n.table, count, row<int8_t>(n.out, begin, n.cols));
+    table_s8(row<int8_t>(n.in0, begin, n.cols), n.table, count, row<int8_t>(n.out, begin, n.cols),
+             isa);
   }
 }
 
 // Operations that treat each row for itself.
-void execute_rows(const BoundNode& n, const Step& step) {
+void execute_rows(const BoundNode& n, const Step& step, Isa isa) {
   const int begin = step.first;
   const int rows = step.count - begin;
   const int64_t count = int64_t{rows} * n.cols;
@@ -72,7 +73,7 @@ void execute_rows(const BoundNode& n, const Step& step) {
       mul_rows(n, begin, count);
       break;
     case Op::kSilu:
-      silu_rows(n, begin, count);
+      silu_rows(n, begin, count, isa);
       break;
     default:
       break;
@@ -109,9 +110,9 @@ T* cache(const BoundGraph& graph, T* base, int sequence) {
   return base + sequence * graph.cache_stride;
 }
 
-void execute_rope(const BoundNode& n, const Segment& s) {
+void execute_rope(const BoundNode& n, const Segment& s, Isa isa) {
   rope_mul_s16(row<int16_t>(n.in0, s.row, n.cols), n.table, s.count, s.position, n.heads,
-               n.cols / n.heads, n.mul, row<int16_t>(n.out, s.row, n.cols));
+               n.cols / n.heads, n.mul, row<int16_t>(n.out, s.row, n.cols), isa);
 }
 
 void execute_append(const BoundGraph& graph, const BoundNode& n, const Segment& s) {
@@ -177,7 +178,7 @@ void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step)
     case Op::kLinear:
       return execute_linear(n, step, graph.scratch, graph.isa);
     case Op::kRopeMul:
-      return for_each_segment(step, [&](const Segment& s) { execute_rope(n, s); });
+      return for_each_segment(step, [&](const Segment& s) { execute_rope(n, s, graph.isa); });
     case Op::kAppend:
       return for_each_segment(step, [&](const Segment& s) { execute_append(graph, n, s); });
     case Op::kScores:
@@ -190,7 +191,7 @@ void execute_node(const BoundGraph& graph, const BoundNode& n, const Step& step)
       if (n.op == Op::kContext) execute_attention(graph, n, step);
       return;
     default:
-      return execute_rows(n, step);
+      return execute_rows(n, step, graph.isa);
   }
 }
 

@@ -359,9 +359,9 @@ TEST_F(HtpEmulator, RotaryEmbeddingIsEqual) {
     std::vector<int16_t> rotated(x.size()), with_cos(x.size()), with_sin(x.size());
     rotate_half_s16(x.data(), tokens, heads, dim, rotated.data());
     rope_mul_s16(x.data(), c.integers<int16_t>("cos").data(), tokens, 0, heads, dim, law,
-                 with_cos.data());
+                 with_cos.data(), best_isa());
     rope_mul_s16(rotated.data(), c.integers<int16_t>("sin").data(), tokens, 0, heads, dim, law,
-                 with_sin.data());
+                 with_sin.data(), best_isa());
     d.add(c, sum16(with_cos, with_sin, make_add16(c.scale("part"), c.scale("part"), c.scale("y"))));
   });
   EXPECT_EQ(d.unequal, 0);
@@ -376,7 +376,7 @@ TEST_F(HtpEmulator, SiluOf8BitsIsEqual) {
     const auto x = c.integers<int8_t>("x");
     std::vector<int8_t> y(x.size());
     table_s8(x.data(), make_silu_table(8, c.scale("x"), c.scale("y"), c.zero("y")).data(),
-             static_cast<int64_t>(x.size()), y.data());
+             static_cast<int64_t>(x.size()), y.data(), best_isa());
     d.add(c, y);
   });
   EXPECT_EQ(d.unequal, 0);

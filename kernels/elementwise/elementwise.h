@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/law.h"
+#include "kernels/isa.h"
 
 namespace qnpu {
 
@@ -20,7 +21,7 @@ void mul_s16(const int16_t* a, int32_t a_zero_point, const int16_t* b, int64_t c
              int16_t* y);
 
 // y = table[x - qmin]; 256 entries for s8 (values in s8's range), 65536 for s16.
-void table_s8(const int8_t* x, const int16_t* table, int64_t count, int8_t* y);
+void table_s8(const int8_t* x, const int16_t* table, int64_t count, int8_t* y, Isa isa);
 void table_s16(const int16_t* x, const int16_t* table, int64_t count, int16_t* y);
 
 // x [T, heads, hd]: [a, b] -> [-b, a] for the two halves of each head; -(-32768) saturates.
@@ -28,7 +29,7 @@ void rotate_half_s16(const int16_t* x, int tokens, int heads, int head_dim, int1
 
 // x [T, heads, hd] times table [P, hd / 2] at rows position + t, for both halves of each head.
 void rope_mul_s16(const int16_t* x, const int16_t* table, int tokens, int position, int heads,
-                  int head_dim, MulLaw law, int16_t* y);
+                  int head_dim, MulLaw law, int16_t* y, Isa isa);
 
 // y[t] = table[token[t]], rows of `cols`.
 void embedding_s16(const int32_t* tokens, int count, const int16_t* table, int cols, int16_t* y);

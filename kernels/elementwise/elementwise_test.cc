@@ -46,18 +46,22 @@ RC_GTEST_PROP(Elementwise, EightBits, (uint64_t seed)) {
   const auto a = random.integers<int8_t>(n, -128, 127), b = random.integers<int8_t>(n, -128, 127);
   const auto table = random.integers<int16_t>(256, -128, 127);
   const int zero = static_cast<int>(random.between(-128, 127));
-  const MulLaw law = make_mul8(1, 1, ratio(random, 0, 12));
-  std::vector<int8_t> y(n), z(n), back(n);
+  const MulLaw law = make_mul8(1, 1, ratio(random, 0, 29));  // the largest shifts: 64-bit products
+  std::vector<int8_t> y(n), back(n);
   std::vector<int16_t> wide(n);
   mul_s8(a.data(), zero, b.data(), n, law, y.data());
-  table_s8(a.data(), table.data(), n, z.data());
   widen_s8_s16(a.data(), n, wide.data());
   narrow_s16_s8(wide.data(), n, back.data());
   RC_ASSERT(back == a);
   for (int i = 0; i < n; ++i) {
     RC_ASSERT(y[i] == saturate8(mul(a[i] - zero, b[i], law)));
-    RC_ASSERT(z[i] == table[a[i] + 128]);
     RC_ASSERT(wide[i] == a[i] * 256);
+  }
+  for (const Isa isa : all_isas()) {
+    std::vector<int8_t> z(n + 1, 99);
+    table_s8(a.data(), table.data(), n, z.data(), isa);
+    for (int i = 0; i < n; ++i) RC_ASSERT(z[i] == table[a[i] + 128]);
+    RC_ASSERT(z[n] == 99);  // nothing behind them is written
   }
 }
 
@@ -105,19 +109,23 @@ TEST(Elementwise, RotateHalf) {
   EXPECT_EQ(y, (std::vector<int16_t>{32767, -4, 1, 2, -7, -8, 5, 6}));
 }
 
-TEST(Elementwise, RopeTakesTheRowOfThePosition) {
-  Random random(2);
-  const int tokens = 3, heads = 2, dim = 6, position = 4;
+RC_GTEST_PROP(Elementwise, RopeTakesTheRowOfThePosition, (uint64_t seed)) {
+  Random random(seed);
+  const int tokens = 3, heads = 2, position = 4;
+  const int half = static_cast<int>(random.between(1, 50)), dim = 2 * half;
   const auto x = random.integers<int16_t>(tokens * heads * dim, -32768, 32767);
-  const auto table = random.integers<int16_t>((position + tokens) * dim / 2, -32768, 32767);
-  const MulLaw law = make_mul16(1, 1, 32767);
-  std::vector<int16_t> y(x.size());
-  rope_mul_s16(x.data(), table.data(), tokens, position, heads, dim, law, y.data());
-  for (int t = 0; t < tokens; ++t) {
-    for (int i = 0; i < heads * dim; ++i) {
-      const int16_t factor = table[(position + t) * dim / 2 + i % (dim / 2)];
-      EXPECT_EQ(y[t * heads * dim + i], saturate16(mul(x[t * heads * dim + i], factor, law)));
+  const auto table = random.integers<int16_t>((position + tokens) * half, -32768, 32767);
+  const MulLaw law = make_mul16(1, 1, ratio(random, 4, 30));
+  for (const Isa isa : all_isas()) {
+    std::vector<int16_t> y(x.size() + 1, 99);
+    rope_mul_s16(x.data(), table.data(), tokens, position, heads, dim, law, y.data(), isa);
+    for (int t = 0; t < tokens; ++t) {
+      for (int i = 0; i < heads * dim; ++i) {
+        const int16_t factor = table[(position + t) * half + i % half];
+        RC_ASSERT(y[t * heads * dim + i] == saturate16(mul(x[t * heads * dim + i], factor, law)));
+      }
     }
+    RC_ASSERT(y.back() == 99);  // nothing behind them is written
   }
 }
 
