@@ -34,8 +34,7 @@ __m512i look_up(const Table& t, __m512i x) {
   const __mmask32 upper_odd = _mm512_test_epi16_mask(x, _mm512_set1_epi16(256));
   const __m512i lower = find(t, _mm512_srli_epi16(x, 1)), upper = find(t, _mm512_srli_epi16(x, 9));
   const __m512i low = _mm512_mask_srli_epi16(lower, lower_odd, lower, 8);
-  const __m512i high = _mm512_mask_slli_epi16(
-      upper, static_cast<__mmask32>(~upper_odd), upper, 8);
+  const __m512i high = _mm512_mask_slli_epi16(upper, static_cast<__mmask32>(~upper_odd), upper, 8);
   return _mm512_mask_mov_epi8(low, 0xaaaaaaaaaaaaaaaa, high);
 }
 
