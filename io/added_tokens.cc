@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/status.h"
 #include "io/unicode.h"
 
 namespace qnpu {
@@ -40,7 +41,7 @@ bool stands_alone(std::string_view text, size_t begin, size_t end) {
   return !touches_before && !touches_after;
 }
 
-AddedToken read_token(const JsonPart& part, const Vocabulary& vocabulary) {
+AddedToken read_token(const JsonPart& part) {
   AddedToken token;
   token.content = part.text("content");
   token.special = part.flag("special", false);
@@ -48,9 +49,17 @@ AddedToken read_token(const JsonPart& part, const Vocabulary& vocabulary) {
   token.lstrip = part.flag("lstrip", false);
   token.rstrip = part.flag("rstrip", false);
   token.normalized = part.flag("normalized", !token.special);
-  const auto known = vocabulary.find(token.content);
-  token.id = known != vocabulary.end() ? known->second : part.number("id");
+  token.id = part.number("id");
   return token;
+}
+
+// `tokenizers` asks the vocabulary first and counts on from there, whatever the file says; a model
+// may have been trained with either.
+void check_id(const AddedToken& token, int expected, const JsonPart& part) {
+  if (token.id == expected) return;
+  part.fail_here(
+      fmt::format("the added token {} has the id {}, but the tokenizers library gives it {}",
+                  token.content, token.id, expected));
 }
 
 }  // namespace
@@ -96,6 +105,7 @@ void TokenFinder::cut(std::string_view text,
     // White space that the token before has taken is gone.
     if (token->lstrip) begin = std::max(skip_spaces_back(text, begin), done);
     if (token->rstrip) end = skip_spaces(text, end);
+    if (begin >= end) continue;  // white space itself, and taken by the token before
     if (begin > done) plain(text.substr(done, begin - done), done);
     found(*token);
     done = end;
@@ -107,9 +117,15 @@ AddedTokens::AddedTokens(const JsonPart& part, const Vocabulary& vocabulary,
                          const Normalizer& normalizer) {
   if (!part.has("added_tokens")) return;
   for (const JsonPart& entry : part.list("added_tokens")) {
-    AddedToken token = read_token(entry, vocabulary);
+    AddedToken token = read_token(entry);
     const int id = token.id;
     by_id_.insert_or_assign(id, std::move(token));
+  }
+  int next = static_cast<int>(vocabulary.size());
+  for (const auto& [id, token] : by_id_) {
+    const auto known = vocabulary.find(token.content);
+    check_id(token, known != vocabulary.end() ? known->second : next, part);
+    next = std::max(next, id + 1);
   }
   for (const auto& [id, token] : by_id_) {
     if (!token.normalized) {

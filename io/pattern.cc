@@ -50,8 +50,11 @@ constexpr Class kClasses[] = {
     {'S', R"(\x00-\x08\x0E-\x1F\x21-\x{84}\x{86}-\x{9F}\x{A1}-\x{167F}\x{1681}-\x{1FFF})"
           R"(\x{200B}-\x{2027}\x{202A}-\x{202E}\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-)"
           R"(\x{10FFFF})"},
-    {'w', R"(\p{L}\p{M}\p{N}\p{Pc})"},
+    {'w', R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})"},
 };
+
+// Outside brackets, and only there, Oniguruma counts superscripts and fractions of Latin-1 to \w.
+constexpr const char* kNumbersAsWords = R"(\xB2\xB3\xB9\xBC-\xBE)";
 
 std::string with_unicode_classes(const std::string& expression) {
   std::string result;
@@ -70,7 +73,8 @@ std::string with_unicode_classes(const std::string& expression) {
     if (found == std::end(kClasses)) {
       result += {'\\', letter};
     } else {
-      result += brackets > 0 ? found->members : fmt::format("[{}]", found->members);
+      const char* more = letter == 'w' ? kNumbersAsWords : "";
+      result += brackets > 0 ? found->members : fmt::format("[{}{}]", found->members, more);
     }
   }
   return result;

@@ -66,7 +66,10 @@ void Tokenizer::Impl::index_tokens() {
     tokens[id] = token;
   };
   for (const auto& [token, id] : bpe.vocabulary()) set(id, token);
-  for (const auto& [id, token] : added.by_id()) set(id, token.content);
+  // Of those that are looked for in normalized text `tokenizers` writes what is looked for.
+  for (const auto& [id, token] : added.by_id()) {
+    set(id, token.normalized && normalizer ? normalizer(token.content) : token.content);
+  }
 }
 
 int Tokenizer::Impl::id_of(std::string_view token) const {

@@ -31,6 +31,14 @@ class TokenizerFile : public testing::Test {
     write_json(folder_.path() / "tokenizer.json", file_);
     return Tokenizer::load(folder_.path());
   }
+  // The id of a new token.
+  int add_token(json token) {
+    const int last = file_["added_tokens"].back()["id"];
+    const int id = std::max(last + 1, static_cast<int>(file_["model"]["vocab"].size()));
+    token["id"] = id;
+    file_["added_tokens"].push_back(token);
+    return id;
+  }
   // The complaint about the file after a change to it.
   std::string error_after(const std::function<void(json&)>& change) {
     const json whole = file_;
@@ -134,11 +142,30 @@ TEST_F(TokenizerFile, SpecialTokens) {
 
 TEST_F(TokenizerFile, NormalizedTokensAreNormalizedThemselves) {
   file_["normalizer"] = {{"type", "NFC"}};
-  file_["added_tokens"].push_back({{"id", 5000}, {"content", "A\u030A"}, {"normalized", true}});
+  const int id = add_token({{"content", "A\u030A"}, {"normalized", true}});
   const Tokenizer tokenizer = load();
-  EXPECT_THAT(tokenizer.encode("\u212B", false), ElementsAre(5000));
-  EXPECT_EQ(tokenizer.vocab_size(), 5001);
-  EXPECT_THAT(error_of([&] { tokenizer.id_to_token(4999); }), HasSubstr("no token of the id"));
+  EXPECT_THAT(tokenizer.encode("\u212B", false), ElementsAre(id));
+  EXPECT_EQ(tokenizer.id_to_token(id), "\u00C5");
+  EXPECT_EQ(tokenizer.vocab_size(), id + 1);
+  EXPECT_THAT(error_of([&] { tokenizer.id_to_token(id + 1); }), HasSubstr("no token of the id"));
+}
+
+// `tokenizers` counts on from the vocabulary, whatever the file says.
+TEST_F(TokenizerFile, IdsOfAddedTokensWithoutGaps) {
+  const int id = add_token({{"content", "<A>"}});
+  file_["added_tokens"].push_back({{"id", id + 1}, {"content", "<B>"}});
+  std::swap(file_["added_tokens"][file_["added_tokens"].size() - 1], file_["added_tokens"][0]);
+  EXPECT_THAT(load().encode("<A><B>", false), ElementsAre(id, id + 1));
+  file_["added_tokens"].push_back({{"id", id + 7}, {"content", "<C>"}});
+  EXPECT_THAT(error_of([&] { load(); }),
+              HasSubstr(fmt::format("<C> has the id {}, but the tokenizers library gives it {}",
+                                    id + 7, id + 2)));
+}
+
+// Both of them would take the other's white space; the first has it.
+TEST_F(TokenizerFile, TokensOfWhiteSpaceThatWhiteSpaceBelongsTo) {
+  const int id = add_token({{"content", "  "}, {"lstrip", true}, {"rstrip", true}});
+  EXPECT_THAT(load().encode("    ", false), ElementsAre(id));
 }
 
 // Without a post-processor only the Llama classes of transformers add tokens.

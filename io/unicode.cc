@@ -94,10 +94,34 @@ bool is_whitespace(int32_t code) {
          code == 0x202F || code == 0x205F || code == 0x3000;
 }
 
+bool is_python_space(int32_t code) { return is_whitespace(code) || (code >= 0x1C && code <= 0x1F); }
+
+size_t skip_python_space(std::string_view text, size_t position) {
+  while (position < text.size()) {
+    const Utf8Char c = utf8_at(text, position);
+    if (!is_python_space(c.code)) break;
+    position += c.length;
+  }
+  return position;
+}
+
+std::string_view without_end_space(std::string_view text) {
+  size_t end = 0;
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Char c = utf8_at(text, i);
+    i += c.length;
+    if (!is_python_space(c.code)) end = i;
+  }
+  return text.substr(0, end);
+}
+
 bool is_word(int32_t code) {
   const auto category = utf8proc_category(code);
   return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
-         category == UTF8PROC_CATEGORY_PC || code == 0x200C || code == 0x200D;
+         category == UTF8PROC_CATEGORY_PC || code == 0x200C || code == 0x200D ||
+         (code >= 0x24B6 && code <= 0x24E9) ||  // letters in circles and squares
+         (code >= 0x1F130 && code <= 0x1F149) || (code >= 0x1F150 && code <= 0x1F169) ||
+         (code >= 0x1F170 && code <= 0x1F189);
 }
 
 std::string normalize(std::string_view valid_utf8, NormalForm form) {

@@ -27,6 +27,11 @@ bool is_number(int32_t code);      // general category N
 bool is_whitespace(int32_t code);  // property White_Space
 bool is_word(int32_t code);        // \w: letters, marks, decimal digits, connectors, joiners
 
+// White space as Python has it, which counts four separators more.
+bool is_python_space(int32_t code);
+size_t skip_python_space(std::string_view text, size_t position);
+std::string_view without_end_space(std::string_view text);
+
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 std::string normalize(std::string_view valid_utf8, NormalForm form);
 

@@ -47,17 +47,25 @@ std::string string_or(const json& j, const char* key, const std::string& otherwi
   return j.at(key).get<std::string>();
 }
 
-// The architecture by the name that the checkpoint gives; Mistral is a Llama without biases.
-std::string architecture_of(const json& j, const std::string& where) {
+// "llama", "mistral", "qwen2", "qwen3", or "".
+std::string family_named(const std::string& name) {
+  if (name == "LlamaForCausalLM" || name == "llama") return "llama";
+  if (name == "MistralForCausalLM" || name == "mistral") return "mistral";
+  if (name == "Qwen2ForCausalLM" || name == "qwen2") return "qwen2";
+  if (name == "Qwen3ForCausalLM" || name == "qwen3") return "qwen3";
+  return "";
+}
+
+// Both names must be known; where they differ the type counts, as for transformers.
+std::string family_of(const json& j, const std::string& where) {
+  const std::string type = family_named(string_or(j, "model_type", "", where));
   std::string name = string_or(j, "model_type", "", where);
   if (present(j, "architectures") && j.at("architectures").is_array() &&
       !j.at("architectures").empty() && j.at("architectures")[0].is_string()) {
     name = j.at("architectures")[0].get<std::string>();
   }
-  if (name == "LlamaForCausalLM" || name == "llama") return "llama";
-  if (name == "MistralForCausalLM" || name == "mistral") return "llama";
-  if (name == "Qwen2ForCausalLM" || name == "qwen2") return "qwen2";
-  if (name == "Qwen3ForCausalLM" || name == "qwen3") return "qwen3";
+  const std::string family = family_named(name);
+  if (!family.empty()) return type.empty() ? family : type;
   fail(
       "{}: the architecture '{}' is not supported; supported are LlamaForCausalLM, "
       "MistralForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM",
@@ -73,6 +81,7 @@ RopeScaling scaling_of(const json& rope, const std::string& where) {
   }
   RopeScaling scaling;
   scaling.factor = number_or(rope, "factor", 0.0, where);
+  for (const char* key : {"low_freq_factor", "high_freq_factor"}) require(rope, key, where);
   scaling.low_freq_factor = number_or(rope, "low_freq_factor", 1.0, where);
   scaling.high_freq_factor = number_or(rope, "high_freq_factor", 4.0, where);
   scaling.original_max_position =
@@ -84,32 +93,84 @@ RopeScaling scaling_of(const json& rope, const std::string& where) {
   return scaling;
 }
 
-// Old files have rope_theta and rope_scaling, new ones rope_parameters with both in it.
-void read_rope(const json& j, const std::string& where, ModelConfig& config) {
-  config.rope_theta = number_or(j, "rope_theta", 10000.0, where);
-  if (present(j, "rope_scaling")) config.rope_scaling = scaling_of(j.at("rope_scaling"), where);
-  if (present(j, "rope_parameters")) {
-    const json& rope = j.at("rope_parameters");
-    config.rope_theta = number_or(rope, "rope_theta", config.rope_theta, where);
-    config.rope_scaling = scaling_of(rope, where);
+struct Rope {
+  double theta;
+  RopeScaling scaling;
+  bool operator==(const Rope&) const = default;
+};
+
+// `rope` may say everything; what it does not say stands beside it in `j`.
+Rope rope_of(json rope, const json& j, const std::string& where) {
+  if (!rope.is_object()) fail("{}: rope_scaling and rope_parameters must be objects", where);
+  for (const auto& [key, value] : rope.items()) {
+    if (value.is_object()) fail("{}: a rope of its own for '{}' is not supported", where, key);
   }
+  const double in_all = number_or(j, "partial_rotary_factor", 1.0, where);
+  if (number_or(rope, "partial_rotary_factor", in_all, where) != 1.0) {
+    fail("{}: a partial_rotary_factor other than 1 is not supported", where);
+  }
+  const char* positions = "original_max_position_embeddings";
+  if (present(j, positions)) {
+    if (present(rope, positions) && rope.at(positions) != j.at(positions)) {
+      fail("{}: two different values of {} are given; keep the one that is meant", where,
+           positions);
+    }
+    rope[positions] = j.at(positions);
+  }
+  const double theta = number_or(j, "rope_theta", 10000.0, where);
+  return {number_or(rope, "rope_theta", theta, where), scaling_of(rope, where)};
+}
+
+// Old files have rope_theta and rope_scaling, new ones rope_parameters with both in it. Versions of
+// transformers differ in which they believe if both are there.
+void read_rope(const json& j, const std::string& where, ModelConfig& config) {
+  std::vector<Rope> ropes;
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (present(j, key) && !j.at(key).empty()) ropes.push_back(rope_of(j.at(key), j, where));
+  }
+  if (ropes.empty()) ropes.push_back(rope_of(json::object(), j, where));
+  if (ropes.front() != ropes.back()) {
+    fail("{}: rope_scaling and rope_parameters contradict each other; keep the one that is meant",
+         where);
+  }
+  config.rope_theta = ropes[0].theta;
+  config.rope_scaling = ropes[0].scaling;
   if (!(config.rope_theta > 1.0)) {
     fail("{}: rope_theta must be greater than 1, not {}", where, config.rope_theta);
   }
 }
 
-void refuse_unsupported(const json& j, const std::string& where) {
-  const bool window_used = bool_or(j, "use_sliding_window", true, where);
-  if (present(j, "sliding_window") && window_used) {
-    fail("{}: sliding-window attention (sliding_window = {}) is not supported", where,
-         j.at("sliding_window").dump());
+// Keys left out have transformers' defaults: a Mistral without sliding_window has one. A window as
+// wide as the longest text is none.
+void refuse_windows(const json& j, const std::string& family, const std::string& where) {
+  if (present(j, "layer_types")) {
+    for (const json& type : j.at("layer_types")) {
+      if (type != "full_attention") {
+        fail("{}: layers of the type {} are not supported", where, type.dump());
+      }
+    }
   }
+  const bool of_qwen = family == "qwen2" || family == "qwen3";
+  if (family != "mistral" && !bool_or(j, "use_sliding_window", !of_qwen, where)) return;
+  const bool by_default = family == "mistral" && !j.contains("sliding_window");
+  if (!by_default && !present(j, "sliding_window")) return;
+  const double window = by_default ? 4096.0 : number_or(j, "sliding_window", 0.0, where);
+  if (window >= number_or(j, "max_position_embeddings", 0.0, where)) return;
+  fail("{}: sliding-window attention (sliding_window = {}{}) is not supported", where, window,
+       by_default ? ", Mistral's default; null means none" : "");
+}
+
+void refuse_unsupported(const json& j, const std::string& family, const std::string& where) {
+  refuse_windows(j, family, where);
   const std::string activation = string_or(j, "hidden_act", "silu", where);
-  if (activation != "silu") {
+  if (activation != "silu" && activation != "swish") {  // two names of one function
     fail("{}: hidden_act '{}' is not supported (silu is)", where, activation);
   }
   if (bool_or(j, "mlp_bias", false, where)) fail("{}: mlp_bias is not supported", where);
-  if (present(j, "quantization_config")) {
+  if (!bool_or(j, "is_causal", true, where)) {
+    fail("{}: attention to later tokens (is_causal = false) is not supported", where);
+  }
+  if (present(j, "quantization_config") || present(j, "compression_config")) {
     fail("{}: the checkpoint is already quantized; give the float checkpoint instead", where);
   }
 }
@@ -165,8 +226,9 @@ void check_mlp_sizes(const ModelConfig& c) {
 ModelConfig config_from_huggingface(const json& j, const std::string& where) {
   if (!j.is_object()) fail("{}: a JSON object is expected", where);
   ModelConfig c;
-  c.architecture = architecture_of(j, where);
-  refuse_unsupported(j, where);
+  const std::string family = family_of(j, where);
+  c.architecture = family == "mistral" ? "llama" : family;
+  refuse_unsupported(j, family, where);
   c.vocab_size = require_int(j, "vocab_size", where);
   c.hidden_size = require_int(j, "hidden_size", where);
   c.intermediate_size = require_int(j, "intermediate_size", where);
@@ -185,9 +247,11 @@ ModelConfig config_from_huggingface(const json& j, const std::string& where) {
   c.rms_norm_eps = number_or(j, "rms_norm_eps", 1e-6, where);
   c.max_positions = require_int(j, "max_position_embeddings", where);
   c.tied_embeddings = bool_or(j, "tie_word_embeddings", false, where);
-  const bool attention_bias = bool_or(j, "attention_bias", false, where);
-  c.qkv_bias = c.architecture == "qwen2" || attention_bias;
-  c.o_bias = c.architecture != "qwen2" && attention_bias;
+  // Mistral and Qwen2 do not know the key.
+  const bool attention_bias =
+      (family == "llama" || family == "qwen3") && bool_or(j, "attention_bias", false, where);
+  c.qkv_bias = family == "qwen2" || attention_bias;
+  c.o_bias = attention_bias;
   c.qk_norm = c.architecture == "qwen3";
   read_rope(j, where, c);
   check_sizes(c, where);

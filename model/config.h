@@ -48,7 +48,8 @@ struct ModelConfig {
 };
 
 // Throws Error (one sentence naming the file and the key) on a missing key, an unknown architecture
-// or rope type, sliding-window attention, sizes that do not fit together.
+// or rope type, sliding-window attention, sizes or keys that do not fit together. keys that
+// contradict each other.
 ModelConfig load_config(const std::filesystem::path& config_json);
 ModelConfig config_from_huggingface(const nlohmann::json& json, const std::string& where);
 

@@ -77,11 +77,72 @@ TEST(Config, QwenArchitectures) {
   EXPECT_FALSE(qwen3.qkv_bias);
 }
 
-TEST(Config, QwenSlidingWindowSwitchedOffIsAccepted) {
-  json j = with("sliding_window", 32768);
-  EXPECT_THAT(error_of(j), HasSubstr("sliding-window"));
-  j["use_sliding_window"] = false;
+json qwen2(const char* key, const json& value) {
+  json j = with(key, value);
+  j["architectures"] = {"Qwen2ForCausalLM"};
+  return j;
+}
+
+json mistral(const char* key, const json& value) {
+  json j = with(key, value);
+  j["architectures"] = {"MistralForCausalLM"};
+  return j;
+}
+
+// Defaults are those of transformers' configuration of each family.
+TEST(Config, SlidingWindows) {
+  EXPECT_THAT(error_of(with("sliding_window", 4096)), HasSubstr("sliding-window"));
+  EXPECT_EQ(error_of(with("sliding_window", 8192)), "no error");  // the longest text fits
+  json used = qwen2("sliding_window", 4096);
+  EXPECT_EQ(error_of(used), "no error");
+  used["use_sliding_window"] = true;
+  EXPECT_THAT(error_of(used), HasSubstr("sliding_window = 4096"));
+  json ignored = mistral("sliding_window", 4096);
+  ignored["use_sliding_window"] = false;  // which Mistral does not know
+  EXPECT_THAT(error_of(ignored), HasSubstr("sliding-window"));
+  EXPECT_EQ(error_of(mistral("sliding_window", nullptr)), "no error");
+  EXPECT_THAT(error_of(mistral("rms_norm_eps", 1e-5)), HasSubstr("Mistral's default"));
+  EXPECT_EQ(error_of(mistral("max_position_embeddings", 4096)), "no error");
+  EXPECT_THAT(error_of(qwen2("layer_types", {"full_attention", "sliding_attention"})),
+              HasSubstr("\"sliding_attention\""));
+  EXPECT_EQ(error_of(qwen2("layer_types", json(30, "full_attention"))), "no error");
+}
+
+TEST(Config, BiasesAsTheFamilyKnowsThem) {
+  EXPECT_TRUE(config_from_huggingface(with("attention_bias", true), "c").o_bias);
+  EXPECT_FALSE(config_from_huggingface(qwen2("attention_bias", true), "c").o_bias);
+  json j = mistral("attention_bias", true);
+  j["sliding_window"] = nullptr;
+  EXPECT_FALSE(config_from_huggingface(j, "c").qkv_bias);
+}
+
+TEST(Config, TypeCountsWhereTheClassContradicts) {
+  json j = with("model_type", "mistral");  // the class is Llama's
+  EXPECT_THAT(error_of(j), HasSubstr("Mistral's default"));
+  j["architectures"] = {"LlamaForSequenceClassification"};
+  EXPECT_THAT(error_of(j), HasSubstr("'LlamaForSequenceClassification' is not supported"));
+}
+
+TEST(Config, RopeSaidTwice) {
+  const json scaling = {{"rope_type", "llama3"},
+                        {"factor", 32.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 8192},
+                        {"rope_theta", 500000.0}};
+  json j = with("rope_scaling", scaling);
+  EXPECT_EQ(config_from_huggingface(j, "c").rope_theta, 500000.0);  // not the one beside it
+  j["rope_parameters"] = scaling;
   EXPECT_EQ(error_of(j), "no error");
+  j["rope_parameters"]["factor"] = 8.0;
+  EXPECT_THAT(error_of(j), HasSubstr("contradict each other"));
+  j = with("rope_scaling", scaling);
+  j["original_max_position_embeddings"] = 4096;
+  EXPECT_THAT(error_of(j), HasSubstr("two different values of original_max_position_embeddings"));
+  j["rope_scaling"].erase("original_max_position_embeddings");
+  EXPECT_EQ(config_from_huggingface(j, "c").rope_scaling.original_max_position, 4096);
+  j["rope_scaling"].erase("low_freq_factor");
+  EXPECT_THAT(error_of(j), HasSubstr("'low_freq_factor' is missing"));
 }
 
 TEST(Config, OneSentencePerMistake) {
@@ -95,6 +156,12 @@ TEST(Config, OneSentencePerMistake) {
   EXPECT_THAT(error_of(with("hidden_act", "gelu")), HasSubstr("'gelu'"));
   EXPECT_THAT(error_of(with("quantization_config", json::object())),
               HasSubstr("already quantized"));
+  EXPECT_THAT(error_of(with("compression_config", json::object())), HasSubstr("already quantized"));
+  EXPECT_THAT(error_of(with("is_causal", false)), HasSubstr("is_causal"));
+  EXPECT_THAT(error_of(with("partial_rotary_factor", 0.5)), HasSubstr("partial_rotary_factor"));
+  EXPECT_THAT(error_of(with("rope_parameters", {{"full_attention", {{"rope_theta", 1e6}}}})),
+              HasSubstr("rope of its own for 'full_attention'"));
+  EXPECT_THAT(error_of(with("rope_scaling", "yarn")), HasSubstr("must be objects"));
   EXPECT_THAT(error_of(json::array()), HasSubstr("JSON object"));
 }
 

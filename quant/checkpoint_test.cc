@@ -111,9 +111,42 @@ TEST(FloatModel, WeightsThatWouldBeLeftOut) {
               HasSubstr(bias));
 }
 
+TEST(FloatModel, BiasesAndAdaptersOfOtherPartsWouldBeLeftOutToo) {
+  for (const char* name : {"lm_head.bias", "model.norm.bias", "model.embed_tokens.lora_embedding_A",
+                           "model.layers.0.self_attn.q_proj.lora_A.default"}) {
+    EXPECT_THAT(error_after([&](Tensors& t) { t[name] = t["model.norm.weight"]; }),
+                HasSubstr("has no place"))
+        << name;
+  }
+}
+
+TEST(FloatModel, TiedHeadOfItsOwn) {
+  const std::string error = error_after([](Tensors& t) {
+    t["lm_head.weight"] = t["model.embed_tokens.weight"];
+    t["lm_head.weight"].data[5] ^= std::byte{1};
+  });
+  EXPECT_THAT(error, AllOf(HasSubstr("differs from embed_tokens.weight"),
+                           HasSubstr("tie_word_embeddings to false")));
+}
+
+TEST(FloatModel, OneTensorUnderTwoNames) {
+  EXPECT_THAT(error_after([](Tensors& t) { t["norm.weight"] = t["model.norm.weight"]; }),
+              HasSubstr("holds the tensor norm.weight twice"));
+}
+
+TEST(FloatModel, AdapterThatIsNotMerged) {
+  const TestFolder folder;
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy_file(tiny_model_folder("tiny-llama") / name, folder.path() / name);
+  }
+  std::ofstream(folder.path() / "adapter_config.json") << "{}";
+  EXPECT_THAT(error_of([&] { load_float_model(folder.path()); }), HasSubstr("merge it"));
+}
+
 TEST(FloatModel, HarmlessExtrasAreIgnored) {
   const std::string error = error_after([](Tensors& t) {
     t["model.layers.0.self_attn.rotary_emb.inv_freq"] = t["model.norm.weight"];
+    t["model.layers.0.self_attn.masked_bias"] = t["model.norm.weight"];
     t["lm_head.weight"] = t["model.embed_tokens.weight"];
   });
   EXPECT_THAT(error, IsEmpty());

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -45,8 +46,10 @@ Checkpoint by_site_name(const TensorFile& file) {
   const std::string prefix = "model.";
   Checkpoint checkpoint;
   for (const auto& [name, view] : file.tensors()) {
-    const bool strip = name.rfind(prefix, 0) == 0;
-    checkpoint[strip ? name.substr(prefix.size()) : name] = &view;
+    const std::string site = name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+    if (!checkpoint.emplace(site, &view).second) {
+      fail("{} holds the tensor {} twice, with and without {}", file.path(), site, prefix);
+    }
   }
   return checkpoint;
 }
@@ -95,18 +98,45 @@ int64_t bytes_of(const std::vector<Expected>& tensors) {
   return elements * static_cast<int64_t>(sizeof(float));
 }
 
-// Weights of a decoder layer that the graph would silently leave out: more layers than config.json
-// says, biases it does not mention. Buffers such as rotary_emb.inv_freq are harmless.
+// Weights that the graph would silently leave out: more layers than config.json says, biases it
+// does not mention, adapters. Buffers such as rotary_emb.inv_freq are harmless.
 void check_nothing_left_out(const Checkpoint& checkpoint, const FloatModel& model,
                             const std::string& path) {
   for (const auto& [name, view] : checkpoint) {
-    const bool of_layer = name.rfind("layers.", 0) == 0;
-    const bool parameter = name.ends_with("weight") || name.ends_with("bias");
-    if (of_layer && parameter && model.weights.count(name) == 0) {
+    const std::string part = name.substr(0, name.find('.'));
+    const bool of_model =
+        part == "layers" || part == "lm_head" || part == "norm" || part == "embed_tokens";
+    const bool parameter =
+        name.ends_with(".weight") || name.ends_with(".bias") || name.find("lora_") != name.npos;
+    if (of_model && parameter && model.weights.count(name) == 0) {
       fail("Tensor {} of {} has no place in the {} model of {} layers that config.json describes.",
            name, path, model.config.architecture, model.config.num_layers);
     }
   }
+}
+
+// Files may hold the tied head too. If it is another matrix, versions of transformers differ in
+// which of the two they take.
+void check_tied_head(const Checkpoint& checkpoint, const std::string& path) {
+  const auto head = checkpoint.find("lm_head.weight");
+  const auto embedding = checkpoint.find("embed_tokens.weight");
+  if (head == checkpoint.end() || embedding == checkpoint.end()) return;
+  const TensorView &a = *head->second, &b = *embedding->second;
+  if (a.dtype == b.dtype && a.bytes == b.bytes && std::memcmp(a.data, b.data, a.bytes) == 0) return;
+  fail(
+      "{} has a tensor lm_head.weight that differs from embed_tokens.weight, but config.json ties "
+      "them; set tie_word_embeddings to false if the head is to be used, or remove the tensor",
+      path);
+}
+
+// transformers would load the base model that the adapter names, and add the adapter to it.
+void refuse_adapter(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (!std::filesystem::exists(folder / "adapter_config.json", error)) return;
+  fail(
+      "{} holds an adapter (adapter_config.json), which is not supported; merge it into its base "
+      "model, or remove that file if that is done",
+      folder.string());
 }
 
 }  // namespace
@@ -115,6 +145,7 @@ int64_t float_bytes(const ModelConfig& config) { return bytes_of(expected_tensor
 
 FloatModel load_float_model(const std::filesystem::path& folder, const std::filesystem::path& spill,
                             int64_t most_in_memory) {
+  refuse_adapter(folder);
   FloatModel model;
   model.config = load_config(folder / "config.json");
   model.attention_scale = 1.0 / std::sqrt(static_cast<double>(model.config.head_dim));
@@ -129,6 +160,7 @@ FloatModel load_float_model(const std::filesystem::path& folder, const std::file
     model.weights[expected.name] = to_file ? spilled(tensor, spill) : tensor;
   }
   if (model.config.tied_embeddings) {
+    check_tied_head(checkpoint, file.path());
     model.weights["lm_head.weight"] = model.weights.at("embed_tokens.weight");
   }
   check_nothing_left_out(checkpoint, model, file.path());

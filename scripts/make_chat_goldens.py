@@ -8,6 +8,8 @@ usage: make_chat_goldens.py        needs: scripts/requirements-goldens.txt
 import json
 import pathlib
 
+import jinja2
+import jinja_snippets
 import tokenizers
 import transformers
 
@@ -125,6 +127,41 @@ LLAMA32 = """{{- bos_token }}
 {%- endif %}
 """
 
+# Roles by name, a system message in the first question, a complaint: as Mistral's and Gemma's.
+INST = """{%- set system = '' %}
+{%- if messages[0].role == 'system' %}
+    {%- set system = messages[0].content + '\\n\\n' %}
+    {%- set messages = messages[1:] %}
+{%- endif %}
+{{- bos_token }}
+{%- for message in messages %}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('Roles must alternate, beginning with user.') }}
+    {%- endif %}
+    {%- if message['role'] == 'user' %}
+        {{- '[INST] ' + (system if loop.first else '') + message['content'] + ' [/INST]' }}
+    {%- else %}
+        {{- ' ' + message['content'].strip() + eos_token }}
+    {%- endif %}
+{%- endfor %}
+"""
+
+# Instructions in ChatML that a search for constants would not find; a macro; lines of their own.
+CHATML_MACRO = """{% macro turn(role, text, open=false) %}
+<|im_start|>{{ role | upper }}
+{{ text | trim }}{% if not open %}<|im_end|>{% endif %}
+{% endmacro %}
+{# what the model is #}
+{% if not messages | selectattr('role', 'equalto', 'system') | list %}
+{{ turn('system', "You are " ~ 'Tiny.') }}
+{%- endif %}
+{% for message in messages if message.content %}
+    {{- turn(message.role, message.content) }}
+{% else %}
+nothing was said
+{% endfor %}
+{{- turn('assistant', '', open=true) }}"""
+
 # Some templates hold line breaks themselves where others have \n.
 TEMPLATES = {
     "chatml": "{% for message in messages %}" + CHATML_LOOP,
@@ -139,6 +176,8 @@ TEMPLATES = {
     "qwen3": QWEN3,
     "llama3": LLAMA3,
     "llama32": LLAMA32,
+    "inst": INST,
+    "chatml_macro": CHATML_MACRO,
 }
 
 
@@ -172,31 +211,54 @@ CHATS = {
         message("assistant", "<think>t</think>b"),
         message("user", "<tool_response>1</tool_response>"),
     ],
+    "spaces of Unicode": [message("user", "\u00a0\u3000a\u2028 \x1c"), message("assistant", "\x85")],
+    "nothing": [message("user", "")],
     "no question": [message("system", "S"), message("assistant", "<think>t</think>b")],
 }
+
+
+def prompt(tokenizer, template, messages):
+    """None if Jinja or the template refuses the messages."""
+    try:
+        return tokenizer.apply_chat_template(
+            messages,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string="26 Jul 2024",
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def write(name, value):
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    (ROOT / name).write_text(text, encoding="utf-8")
 
 
 def main():
     ROOT.mkdir(parents=True, exist_ok=True)
     shell = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=shell, bos_token="<|begin_of_text|>"
+        tokenizer_object=shell, bos_token="<|begin_of_text|>", eos_token="</s>"
     )
-    cases = {}
-    for name, template in TEMPLATES.items():
-        prompts = {
-            chat: tokenizer.apply_chat_template(
-                messages,
-                chat_template=template,
-                tokenize=False,
-                add_generation_prompt=True,
-                date_string="26 Jul 2024",
-            )
-            for chat, messages in CHATS.items()
+    cases = {
+        name: {
+            "template": template,
+            "prompts": {chat: prompt(tokenizer, template, CHATS[chat]) for chat in CHATS},
         }
-        cases[name] = {"template": template, "prompts": prompts}
-    text = json.dumps({"chats": CHATS, "cases": cases}, ensure_ascii=False, indent=1) + "\n"
-    (ROOT / "chat.json").write_text(text, encoding="utf-8")
+        for name, template in TEMPLATES.items()
+    }
+    write("chat.json", {"chats": CHATS, "cases": cases})
+    snippets = [f"{{{{ {expression} }}}}" for expression in jinja_snippets.EXPRESSIONS]
+    snippets += jinja_snippets.STATEMENTS + jinja_snippets.LAYOUTS
+    messages = CHATS["system and question"]
+    texts = [[snippet, prompt(tokenizer, snippet, messages)] for snippet in snippets]
+    assert all(prompt(tokenizer, s, messages) is not None for s in jinja_snippets.UNSUPPORTED)
+    write(
+        "jinja.json",
+        {"messages": messages, "texts": texts, "unsupported": jinja_snippets.UNSUPPORTED},
+    )
 
 
 if __name__ == "__main__":

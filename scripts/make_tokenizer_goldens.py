@@ -405,7 +405,7 @@ FAMILIES = {
 
 # --- Splits alone ---------------------------------------------------------------------------------
 
-SPLIT_TEXT = "ab--c  d,e, f\n--g12 ३4\u180e\u00a0x_e\u0301 ²\n\nA'LL"
+SPLIT_TEXT = "ab--c  d,e, f\n--g12 ३4\u180e\u00a0x_e\u0301 ²\n\nA'LL ·²ç½+Ⓐ"
 
 
 def split_goldens():
@@ -416,6 +416,7 @@ def split_goldens():
             {"Regex": r"\s"},
             {"Regex": r"[^\S\n]+|\w+"},
             {"Regex": r"(?=e)|g$|^A"},
+            {"Regex": r"\w+|[^\w\s]+"},
         ]
         for behavior in [
             "Removed",

@@ -25,6 +25,15 @@ uint64_t random_number() {
   return random();
 }
 
+// A template may refuse messages, such as two of one role in a row.
+std::string prompt_of(const ChatTemplate& chat_template, const std::vector<ChatMessage>& messages) {
+  try {
+    return chat_prompt(chat_template, messages);
+  } catch (const Error& error) {
+    throw ApiError(400, fmt::format("The messages make no prompt: {}.", error.what()), "messages");
+  }
+}
+
 }  // namespace
 
 Service::Service(const std::filesystem::path& artifact, const ServiceOptions& options)
@@ -125,7 +134,7 @@ Job Service::prepare(const ChatRequest& request) const {
   Job job;
   job.stops = request.stops;
   // The template writes out BOS itself where the model wants one.
-  std::vector<int32_t> tokens = encode(chat_prompt(*chat_template_, request.messages), false);
+  std::vector<int32_t> tokens = encode(prompt_of(*chat_template_, request.messages), false);
   check_prompt(tokens, "messages");
   add_choices(request, std::move(tokens), job);
   return job;
