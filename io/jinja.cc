@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <ranges>
 #include <set>
 
 #include "base/status.h"
@@ -47,8 +48,8 @@ class Renderer {
   void open_scope() { scopes_.push_back(std::make_shared<Scope>()); }
 
   Value* find(const std::string& name) {
-    for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
-      if (const auto found = (*scope)->find(name); found != (*scope)->end()) return &found->second;
+    for (const auto& scope : std::views::reverse(scopes_)) {
+      if (const auto found = scope->find(name); found != scope->end()) return &found->second;
     }
     return nullptr;
   }

@@ -134,7 +134,7 @@ Value dict_method(const Value& dict, const std::string& name, const Arguments& a
   arguments.check(name, name == "get" ? 2 : 0);
   if (name == "items") return pairs_of(dict);
   if (name == "get") {
-    const Value found = jinja_item(dict, arguments.get(0, ""));
+    Value found = jinja_item(dict, arguments.get(0, ""));
     if (!found.is_discarded()) return found;
     return arguments.list.size() > 1 ? arguments.list[1] : Value();
   }
