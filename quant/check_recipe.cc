@@ -36,10 +36,23 @@ bool has_narrow_input(const Graph& graph) {
   });
 }
 
+// A rate 0 of weights is another matter: their integers stay, while one step of them is learned.
+void check_rates(const Recipe& recipe, const char* section, const LearnSpec& spec) {
+  const bool turns = spec.rotations && spec.lr_rotations == 0;
+  if (!turns && !(learns_scales(spec) && spec.lr_scales == 0)) return;
+  fail(
+      "recipe '{}': the section {} learns nothing of its {} at the rate 0; give '{}' a number "
+      "above "
+      "0, or leave out their keys",
+      recipe.name, section, turns ? "rotations" : "scales and norms",
+      turns ? "lr_rotations" : "lr_scales");
+}
+
 // Is there what it is to learn?
 void check_section(const Recipe& recipe, const Graph& graph, const char* section,
                    const LearnSpec& spec, const Workers& workers) {
   check_learning(spec, section, workers);
+  check_rates(recipe, section, spec);
   if (spec.rotations && recipe.r1 == Rotation::kNone && recipe.r2 == Rotation::kNone) {
     fail(
         "recipe '{}': the section {} learns rotations, but R1 and R2 are none; give 'rotation' one "

@@ -64,7 +64,7 @@ void check_lengths(const Run& run, const ModelConfig& config) {
   const int prefix = run.recipe.prefix ? run.recipe.prefix->max_tokens : 0;
   const auto check = [&](int length, const char* what) {
     if (length + prefix <= config.max_positions) return;
-    fail("{} of {} tokens ('length'){}: the model takes at most {}", what, length,
+    fail("{} of {} tokens ('length'){}: the model takes at most {}; give fewer", what, length,
          prefix == 0 ? "" : fmt::format(" behind a prefix of {}", prefix), config.max_positions);
   };
   check(run.o.length, "calibration windows");

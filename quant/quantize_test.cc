@@ -423,8 +423,8 @@ TEST(Quantize, ChannelScalesGoOnWhereTheyStopped) {
   EXPECT_EQ(contents(options.out), whole);
 }
 
-// Learned at rate 0, ranges stay those of the float model; else they are observed again, on the
-// model with rounded weights.
+// Learned at hardly any rate, ranges stay those of the float model; else they are observed again,
+// on the model with rounded weights.
 TEST(Quantize, RangesThatWereNotLearnedAreObservedAgain) {
   const auto scales = [](bool inputs, bool outputs) {
     const TestFolder folder;
@@ -432,7 +432,7 @@ TEST(Quantize, RangesThatWereNotLearnedAreObservedAgain) {
     LearnSpec& spec = *options.recipe.learn;
     spec.input_scales = inputs;
     spec.output_scales = spec.quantize_outputs = outputs;
-    spec.lr_rotations = spec.lr_scales = 0.0;
+    spec.lr_rotations = spec.lr_scales = 1e-9;
     quantize(options);
     const auto artifact = load_artifact(options.out);
     const auto scale = [&](const char* name) {

@@ -30,11 +30,6 @@ double rate_factor(const LearnSpec& spec, int step) {
 }
 
 // What the rate "lr_scales" is for.
-bool learns_scales(const LearnSpec& spec) {
-  return spec.input_scales || spec.output_scales || spec.weight_scales || spec.norms ||
-         spec.channel_scales;
-}
-
 NetworkOptions student_options(const LearnOptions& o) {
   NetworkOptions options;
   options.type = o.type;
@@ -225,6 +220,11 @@ class Learner {
 };
 
 }  // namespace
+
+bool learns_scales(const LearnSpec& spec) {
+  return spec.input_scales || spec.output_scales || spec.weight_scales || spec.norms ||
+         spec.channel_scales;
+}
 
 void check_learning(const LearnSpec& spec, const std::string& section, const Workers& workers) {
   if (spec.sequences < workers.size()) {

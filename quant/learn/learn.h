@@ -32,6 +32,9 @@ struct LearnOptions {
   std::function<void(int step, int total, double loss)> progress;  // may throw to stop
 };
 
+// Whether it is to move anything at the rate `lr_scales`.
+bool learns_scales(const LearnSpec& spec);
+
 // Error: what cannot be learned together, or not at all, or not by so many workers.
 void check_learning(const LearnSpec& spec, const std::string& section, const Workers& workers = {});
 
