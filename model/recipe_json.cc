@@ -209,7 +209,11 @@ Recipe recipe_from_json(const json& j, const std::string& where) {
 }
 
 Recipe stored_recipe(const json& j, const std::string& where) {
-  return read_recipe(j, where, UnknownKeys::kIgnored);
+  try {
+    return read_recipe(j, where, UnknownKeys::kIgnored);
+  } catch (const Error& error) {
+    fail("{}; what made this artifact is newer: use that program, or quantize again", error.what());
+  }
 }
 
 Recipe load_recipe(const std::filesystem::path& path) {

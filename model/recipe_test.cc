@@ -12,6 +12,7 @@ namespace qnpu {
 namespace {
 
 using nlohmann::json;
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::string error_of(const char* text) {
@@ -112,6 +113,18 @@ TEST(Recipe, StoredRecipesMayHaveNewKeys) {
   EXPECT_EQ(to_json(read)["rules"], known["rules"]);
   EXPECT_EQ(read.name, known["name"]);
   EXPECT_THROW(recipe_from_json(j, "r.json"), Error);
+}
+
+// A newer word for what is known cannot be shown as another one.
+TEST(Recipe, NewWordsOfStoredRecipesAreTold) {
+  json j = to_json(load_recipe(QNPU_SOURCE_DIR "/recipes/default.json"));
+  j["tune"]["loss"] = "telepathy";
+  try {
+    stored_recipe(j, "graph.json");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("telepathy"), HasSubstr("is newer")));
+  }
 }
 
 }  // namespace
