@@ -85,9 +85,20 @@ class Bench:
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
+    def check_work(self) -> None:
+        """What lies in the folder must be of the same model and texts: names tell steps apart, no more."""
+        given = {"model": str(self.model.resolve()), "calib": [str(x.resolve()) for x in self.calib],
+                 "text": str(self.text.resolve()), "windows": self.windows}
+        path = self.work / "made_from.json"
+        if path.exists() and json.loads(path.read_text()) != given:
+            raise SystemExit(f"{self.work} holds results of another model, text or number of windows; "
+                             "give another folder as --work, or remove it")
+        self.work.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(given))
+
     def everything(self) -> list[dict[str, Any]]:
         """`label` and `perplexity` of the float model and of each step."""
-        self.work.mkdir(parents=True, exist_ok=True)
+        self.check_work()
         rows = [("float", "float", self.model)]
         rows += [(step.name, step.label, self.artifact(step)) for step in chain()]
         return [{"label": label, **self.evaluation(name, folder)} for name, label, folder in rows]
