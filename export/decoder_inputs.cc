@@ -22,6 +22,10 @@ DecoderInputs::DecoderInputs(const Artifact& artifact, const DecoderOptions& opt
 
 void DecoderInputs::check_sizes() const {
   const int least = g_.prefix_length() + 2 * rows_;
+  if (rows_ >= 1 && least > a_.positions) {
+    fail("graphs of {} tokens need a context of {}, but this artifact has {} positions: fewer rows",
+         rows_, least, a_.positions);
+  }
   if (rows_ < 1 || o_.context < least || o_.context > a_.positions) {
     fail("a graph of {} tokens in a context of {}: this artifact allows contexts of {} to {}",
          rows_, o_.context, least, a_.positions);

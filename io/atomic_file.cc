@@ -36,7 +36,9 @@ const char* advice(int error) {
 
 namespace fs = std::filesystem;
 
-// What a link names need not be there yet. A circle is left to open().
+}  // namespace
+
+// A circle is left to open().
 fs::path behind_links(fs::path target) {
   std::error_code error;
   for (int links = 0; links < 40 && fs::is_symlink(target, error); ++links) {
@@ -44,8 +46,6 @@ fs::path behind_links(fs::path target) {
   }
   return target;
 }
-
-}  // namespace
 
 void fail_to_write(const std::filesystem::path& name, int error) {
   fail("cannot write {}: {}; {}", name.string(), std::strerror(error), advice(error));

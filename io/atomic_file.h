@@ -31,6 +31,9 @@ void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::
 // One sentence for the system's `error`, with what the user can do about it.
 [[noreturn]] void fail_to_write(const std::filesystem::path& name, int error);
 
+// What a link names, or the name of a link to it; it need not be there yet.
+std::filesystem::path behind_links(std::filesystem::path target);
+
 // `.<name>.partial-<pid>` beside `target`: the name of anything not yet complete.
 std::filesystem::path partial_name(const std::filesystem::path& target);
 

@@ -85,6 +85,10 @@ nlohmann::json parse_json(std::string_view text, const std::string& where) {
   return value;
 }
 
+std::string json_text(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 nlohmann::json read_json(const std::filesystem::path& path) {
   return parse_json(read_file(path), path.string());
 }

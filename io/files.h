@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -22,9 +21,12 @@ bool is_deeper(const nlohmann::json& value, int levels);
 nlohmann::json parse_json(std::string_view text, const std::string& where);
 constexpr int kDeepestJson = 64;
 
+// In one line; strings that are not UTF-8 (names of files, say) with U+FFFD for each bad byte.
+std::string json_text(const nlohmann::json& json);
+
 // Temporary name, fsync, rename: the old file stays whole until the new one is.
 void write_file(const std::filesystem::path& path, std::string_view content);
-// Indented by 1; names that are not UTF-8 (of files, say) with U+FFFD for each bad byte.
+// Indented by 1; else as json_text.
 void write_json(const std::filesystem::path& path, const nlohmann::json& json);
 
 // UTF-8 text for calibration and evaluation. Error: missing, empty, binary (NUL bytes or more than
@@ -58,9 +60,22 @@ class StagedFolder {
 std::filesystem::path without_trailing_slash(std::filesystem::path path);
 
 // Before the work: error if a StagedFolder could not replace `target`, or if it would destroy what
-// is no earlier `what` ("artifact"): a folder that neither is empty nor has one of the files
-// `marks`.
-void check_target(const std::filesystem::path& target, std::initializer_list<const char*> marks,
+// is no earlier `what` ("artifact"): a folder that neither is empty nor has the file `mark` with
+// `words` in it, since other programs have files of that name too.
+void check_target(const std::filesystem::path& target, const char* mark, std::string_view words,
                   std::string_view what);
+
+// A folder for one process: made if it is not there, and locked while this lives.
+class FolderLock {
+ public:
+  // Error: it cannot be made, or another process has it.
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int lock_ = -1;
+};
 
 }  // namespace qnpu

@@ -241,7 +241,7 @@ TEST(StagedFolder, RefusesWhatCannotBeReplaced) {
   for (const char* target : {"/proc", "/proc/", ".", "..", "./"}) {
     EXPECT_THAT(error_of([&] { StagedFolder{target}; }), HasSubstr("choose a new folder inside"))
         << target;
-    EXPECT_THAT(error_of([&] { check_target(target, {"graph.json"}, "artifact"); }),
+    EXPECT_THAT(error_of([&] { check_target(target, "graph.json", "", "artifact"); }),
                 HasSubstr("choose a new folder inside"))
         << target;
   }
@@ -251,14 +251,16 @@ TEST(StagedFolder, OthersFoldersAreNoTargets) {
   const TestFolder folder;
   const fs::path target = folder.path() / "out";
   const auto error = [&] {
-    return error_of([&] { check_target(target / "", {"one", "two"}, "bundle"); });
+    return error_of([&] { check_target(target / "", "two", "ours", "bundle"); });
   };
   EXPECT_EQ(error(), "");  // not there yet
   fs::create_directory(target);
   EXPECT_EQ(error(), "");  // empty
   write_file(target / "thesis.txt", "");
   EXPECT_THAT(error(), HasSubstr("but no bundle"));
-  write_file(target / "two", "");
+  write_file(target / "two", "of another program");
+  EXPECT_THAT(error(), HasSubstr("but no bundle"));
+  write_file(target / "two", "it is ours");
   EXPECT_EQ(error(), "");
   fs::remove_all(target);
   write_file(target, "");

@@ -158,8 +158,10 @@ fs::path without_trailing_slash(fs::path path) {
   return path.has_filename() ? path : path.parent_path();
 }
 
+// A link stays one: what it names is replaced.
 StagedFolder::StagedFolder(fs::path target)
-    : target_(without_trailing_slash(std::move(target))), staging_(partial_name(target_)) {
+    : target_(behind_links(without_trailing_slash(std::move(target)))),
+      staging_(partial_name(target_)) {
   check_can_be_replaced(target_);
   remove_abandoned(target_);
   std::error_code error;
@@ -199,16 +201,31 @@ void StagedFolder::commit() {
   sync_folder(target_.parent_path());
 }
 
-void check_target(const fs::path& target, std::initializer_list<const char*> marks,
+void check_target(const fs::path& target, const char* mark, std::string_view words,
                   std::string_view what) {
   const fs::path folder = without_trailing_slash(target);
   check_can_be_replaced(folder);
   std::error_code error;
   if (!fs::exists(folder, error) || fs::is_empty(folder, error)) return;
-  for (const char* mark : marks) {
-    if (fs::exists(folder / mark, error)) return;
-  }
+  const bool has_file = fs::is_regular_file(folder / mark, error);
+  if (has_file && read_file(folder / mark).find(words) != std::string::npos) return;
   fail("{} is a folder, but no {}, and would be replaced; choose another", target.string(), what);
 }
+
+FolderLock::FolderLock(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error || !fs::is_directory(folder, error)) {
+    fail("cannot make the folder {}: {}; choose another", folder.string(),
+         error ? error.message() : "it is a file");
+  }
+  lock_ = lock_folder(folder);
+  if (lock_ < 0) {
+    fail("another process is at work in {}; wait for its end, or choose another folder",
+         folder.string());
+  }
+}
+
+FolderLock::~FolderLock() { ::close(lock_); }
 
 }  // namespace qnpu

@@ -25,7 +25,7 @@ std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 std::string manifest_checksum(nlohmann::json manifest) {
   manifest.erase("checksum");
   // As write_json writes what is not UTF-8, so that the sum is that of the file.
-  const std::string text = manifest.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const std::string text = json_text(manifest);
   return hex(XXH3_64bits(text.data(), text.size()));
 }
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "io/files.h"
 #include "report/assets.h"
 #include "report/report.h"
 
@@ -50,7 +51,7 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
 }  // namespace
 
 std::string json_for_script(const json& value) {
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::string text = json_text(value);
   // All of these can only stand inside strings, where the escapes mean the same.
   const std::pair<const char*, const char*> escapes[] = {{"<", "\\u003c"},
                                                          {">", "\\u003e"},

@@ -503,7 +503,7 @@ class BadInput(Case):
         def with_budget(budget, recipe="auto"):
             return self.quantize(self.artifact, "--budget", budget, recipe=recipe)
         self.assert_refused(with_budget("90MB"), "'90MB'", '"16bit<=10%,size<=90MB"')
-        self.assert_refused(with_budget(""), '"16bit<=10%,size<=90MB"')
+        self.assert_refused(with_budget(""), "--budget: its value is empty")
         self.assert_refused(with_budget("size<=90MB", recipe="fast"), "'fast'", "--recipe auto")
         refused = with_budget("size<=1kB")
         self.assert_refused(refused, "at least size<=")

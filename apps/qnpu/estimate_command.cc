@@ -19,7 +19,7 @@ using nlohmann::json;
 struct Options : PlanOptions {
   std::vector<std::string> targets = {"SM8650", "SM8750"};
   int rows = 128;
-  int context = 1024;
+  std::optional<int> context;
   bool all_logits = false;
   bool json = false;
 };
@@ -29,11 +29,17 @@ struct Row {
   CostEstimate estimate;
 };
 
-Graph graph_of(const Options& o) {
+// What is estimated, and the longest context that it has.
+struct Estimated {
+  Graph graph;
+  int positions = 0;
+};
+
+Estimated estimated(const Options& o) {
   if (!o.artifact.empty()) {
     const auto artifact = load_artifact(o.artifact);
     check_deployable(*artifact);
-    return artifact->graph;
+    return {artifact->graph, artifact->positions};
   }
   const Recipe recipe = load_recipe(find_recipe(o.recipe));
   const std::string reason = simulated_only(recipe);
@@ -41,7 +47,8 @@ Graph graph_of(const Options& o) {
     fail("recipe '{}' {}, which no NPU's static graph does: there is nothing to estimate",
          recipe.name, reason);
   }
-  return build_graph(load_config(o.model / "config.json"), recipe);
+  const ModelConfig config = load_config(o.model / "config.json");
+  return {build_graph(config, recipe), config.max_positions};
 }
 
 void print_text(const std::vector<Row>& rows, const CostModel& model) {
@@ -75,16 +82,16 @@ json to_json(const std::vector<Row>& rows, const CostModel& model) {
 
 void run(const Options& o) {
   const CostModel model = load_cost_model(find_shared("npu/cost.json"));
-  const Graph graph = graph_of(o);
+  const auto [graph, positions] = estimated(o);
+  const int context =
+      graph_context(o.context, positions, o.artifact.empty() ? o.model : o.artifact);
   std::vector<Row> rows;
   for (const std::string& name : o.targets) {
     const Target target = load_target(find_target(name));
-    const auto add = [&](const char* kind, int count) {
+    for (const auto& [kind, count] : {std::pair("prefill", o.rows), std::pair("decode", 1)}) {
       rows.push_back(
-          {kind, estimate(graph, target, model.parameters, count, o.context, o.all_logits)});
-    };
-    add("prefill", o.rows);
-    add("decode", 1);
+          {kind, estimate(graph, target, model.parameters, count, context, o.all_logits)});
+    }
   }
   if (o.json) return print_json(to_json(rows, model));
   print_text(rows, model);
@@ -105,8 +112,9 @@ void add_estimate_command(CLI::App& app) {
       ->type_name(kTargets)
       ->default_str("SM8650,SM8750");
   command->add_option("--rows", o->rows, "Tokens of a prefill")->capture_default_str();
-  command->add_option("--context", o->context, "Positions of the cache, the prefix included")
-      ->capture_default_str();
+  command->add_option("--context", o->context,
+                      "Positions of the cache, the prefix included (default: 1024, or fewer where "
+                      "the model has fewer)");
   command->add_flag("--all-logits", o->all_logits,
                     "The head computes every row, as in a Genie bundle");
   add_json_flag(*command, o->json);

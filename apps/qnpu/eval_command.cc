@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "io/atomic_file.h"
+#include "io/files.h"
 
 namespace qnpu {
 namespace {
@@ -126,9 +127,13 @@ nlohmann::json to_json(const ChoiceAccuracy& accuracy) {
 }
 
 void print_task(const std::string& name, const ChoiceAccuracy& accuracy) {
-  fmt::print("{:<18} acc {:.4f} +- {:.4f}, acc_norm {:.4f} +- {:.4f}, {} items\n", name,
-             accuracy.plain.share(), accuracy.plain.standard_error(), accuracy.normalised.share(),
-             accuracy.normalised.standard_error(), accuracy.plain.items);
+  const int64_t items = accuracy.plain.items;
+  const auto text = [&](const auto& right) {
+    const std::string share = fmt::format("{:.4f}", right.share());
+    return items == 1 ? share : fmt::format("{} +- {:.4f}", share, right.standard_error());
+  };
+  fmt::print("{:<18} acc {}, acc_norm {}, {} item{}\n", name, text(accuracy.plain),
+             text(accuracy.normalised), items, items == 1 ? "" : "s");
 }
 
 struct Inputs {
@@ -165,9 +170,7 @@ class ItemFile {
                                  {"log_likelihoods", log_likelihoods},
                                  {"characters", item.characters},
                                  {"gold", item.gold}};
-    // A file's name need not be UTF-8.
-    const std::string text =
-        json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    const std::string text = json_text(json) + "\n";
     file_->write(std::as_bytes(std::span(text)));
   }
   void commit() {
@@ -232,14 +235,23 @@ nlohmann::json to_json(const Results& results, const Inputs& inputs, double seco
   return json;
 }
 
+void check_outputs(const Options& options) {
+  if (!options.items.empty() && options.items == options.save_logits) {
+    fail("--items and --save-logits both name {}; choose two files", options.items.string());
+  }
+  std::vector<fs::path> inputs = options.tasks;
+  inputs.push_back(options.text);
+  inputs.emplace_back(options.against);
+  check_is_no_input(options.items, inputs);
+  check_is_no_input(options.save_logits, inputs);
+}
+
 void run(const Options& options) {
   const Clock::time_point start = Clock::now();
   if (options.text.empty() && options.tasks.empty()) {
     fail("nothing to evaluate on; give --text, --tasks or both");
   }
-  if (!options.items.empty() && options.items == options.save_logits) {
-    fail("--items and --save-logits both name {}; choose two files", options.items.string());
-  }
+  check_outputs(options);
   check_model(options.model);
   if (is_folder(options.against)) check_model(options.against);
   const Inputs inputs = read_inputs(options);

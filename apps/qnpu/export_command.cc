@@ -19,6 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+constexpr const char* kMark = "export.json";
+constexpr const char* kFormat = "quantnpu-";
+
 struct Options : ArtifactOptions {
   fs::path out;
   std::string to = "onnx";
@@ -37,6 +40,14 @@ json write(const Options& o, const Artifact& artifact, const fs::path& folder, P
   if (o.to == "qnn") return export_qnn(artifact, o.bundle, folder, progress);
   if (o.to == "genie") return export_genie(artifact, o.bundle, folder, progress);
   return export_ort_genai(artifact, o.bundle, folder, progress);
+}
+
+// Others make folders of such files too; by this one the next export knows that it may be replaced.
+void mark_as_export(const Options& o, const fs::path& folder) {
+  if (fs::exists(folder / kMark)) return;  // of graphs, which it describes
+  write_json(folder / kMark, {{"format", fmt::format("{}{}", kFormat, o.to)},
+                              {"context", o.bundle.graph.context},
+                              {"rows", o.bundle.graph.rows}});
 }
 
 void print_onnx(const json& result) {
@@ -69,18 +80,19 @@ void run(Options o) {
   o.bundle.graph.all_logits = o.logits == "all";
   o.bundle.graph.rope = o.rope == "tables" ? RopeInput::kPositions : RopeInput::kCosSin;
   if (o.bundle.socs.empty()) o.bundle.socs = {"SM8750"};
-  for (const std::string& soc : o.bundle.socs) find_target(soc);
+  const bool compiled = o.to != "onnx" && o.to != "aimet";
   const auto artifact = load_artifact(o.artifact);
   choose_parts(*artifact, o.bundle.graph.part);
-  if (o.to != "onnx" && o.to != "aimet") {  // before hours of compiling
+  if (!compiled) {
+    for (const std::string& soc : o.bundle.socs) find_target(soc);
+  } else {  // before hours of compiling
     const auto found = placements(artifact->graph, o.bundle.socs, o.bundle.graph.context,
                                   o.bundle.graph.part.count);
     require_placed(found);
     // As the compiler's tools know them, whatever the letters' case.
     for (size_t i = 0; i < found.size(); ++i) o.bundle.socs[i] = found[i].target.name;
   }
-  check_target(o.out, {"export.json", "weights.bin", "genie_config.json", "genai_config.json"},
-               "earlier export");
+  check_target(o.out, kMark, kFormat, "earlier export");
   check_apart(o.run.folder, o.out);
   begin_run(o.run);
   StagedFolder out(o.out);
@@ -88,6 +100,7 @@ void run(Options o) {
   {
     Progress progress(o.run.quiet);
     result = write(o, *artifact, out.path(), progress);
+    mark_as_export(o, out.path());
   }
   check_interrupted();
   out.commit();

@@ -73,15 +73,12 @@ Rates rates(const Generated& generated, size_t prompt) {
 
 void report(const Generated& generated, const Session& session, const Rates& rates) {
   if (generated.reason == StopReason::kContextFull) {
-    fmt::print(stderr, "qnpu: the context of {} positions is full; --context sets its size\n",
-               session.context());
+    tell("qnpu: the context of {} positions is full; --context sets its size\n", session.context());
   }
-  fmt::print(stderr, "{} tokens ({}), {:.1f} tokens/s; prompt {:.1f} tokens/s\n",
-             generated.tokens.size(), stop_reason_name(generated.reason), rates.decode,
-             rates.prefill);
+  tell("{} tokens ({}), {:.1f} tokens/s; prompt {:.1f} tokens/s\n", generated.tokens.size(),
+       stop_reason_name(generated.reason), rates.decode, rates.prefill);
   if (generated.proposed == 0) return;
-  fmt::print(stderr, "speculation: {} of {} proposed tokens accepted\n", generated.accepted,
-             generated.proposed);
+  tell("speculation: {} of {} proposed tokens accepted\n", generated.accepted, generated.proposed);
 }
 
 void run(const Options& options) {
@@ -129,7 +126,10 @@ void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
       .add_option("--top-p", sampling.top_p, "Draw from the likeliest that hold this probability")
       ->group(kGroup)
       ->capture_default_str();
-  command.add_option("--seed", sampling.seed, "Of the draws")->group(kGroup)->capture_default_str();
+  command.add_option("--seed", sampling.seed, "Of the draws")
+      ->check(natural_number<uint64_t>())
+      ->group(kGroup)
+      ->capture_default_str();
 }
 
 }  // namespace

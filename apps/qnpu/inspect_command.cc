@@ -22,7 +22,7 @@ using nlohmann::json;
 struct Options : PlanOptions {
   std::string sites = "*";
   std::vector<std::string> targets;
-  int context = 1024;
+  std::optional<int> context;
   bool json = false;
 };
 
@@ -75,7 +75,12 @@ void run(const Options& options) {
   const std::vector<SiteRow> rows =
       site_rows(inspected.graph, inspected.recipe, inspected.report, options.sites);
   if (rows.empty()) fail("no site is called '{}'; * stands for any characters", options.sites);
-  auto placed = placements(inspected.graph, options.targets, options.context);
+  std::vector<TargetPlacement> placed;
+  if (!options.targets.empty()) {
+    const fs::path& whose = options.artifact.empty() ? options.model : options.artifact;
+    placed = placements(inspected.graph, options.targets,
+                        graph_context(options.context, inspected.positions, whose));
+  }
   add_work_at_run_time(inspected.recipe, placed);
   if (!options.json) {
     print_text(inspected, rows);
@@ -105,9 +110,11 @@ void add_inspect_command(CLI::App& app) {
                    "Chips that shall compute it, with commas; exit code 1 if one cannot")
       ->delimiter(',')
       ->type_name(kTargets);
-  command->add_option("--context", options->context, "Positions of the cache, for --target")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
+  command
+      ->add_option("--context", options->context,
+                   "Positions of the cache, for --target (default: 1024, or fewer where the model "
+                   "has fewer)")
+      ->check(positive_integer());
   add_json_flag(*command, options->json);
   command->callback([options, check_plan] {
     check_plan();

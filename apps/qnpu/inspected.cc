@@ -38,6 +38,7 @@ Inspected inspect_artifact(const Artifact& artifact) {
   const fs::path& folder = artifact.folder;
   Inspected result;
   result.graph = artifact.graph;
+  result.positions = artifact.positions;
   fill_weight_scales(artifact.tensors, result.graph);
   if (artifact.manifest.contains("recipe")) {
     result.recipe = stored_recipe(artifact.manifest.at("recipe"), folder / "graph.json");
@@ -56,7 +57,9 @@ Inspected inspect_artifact(const Artifact& artifact) {
 Inspected inspect_plan(const fs::path& model, const std::string& recipe) {
   Inspected result;
   result.recipe = load_recipe(find_recipe(recipe));
-  result.graph = build_graph(load_config(model / "config.json"), result.recipe);
+  const ModelConfig config = load_config(model / "config.json");
+  result.graph = build_graph(config, result.recipe);
+  result.positions = config.max_positions;
   result.properties = {{"model", model.string()}};
   return result;
 }

@@ -15,6 +15,7 @@ namespace qnpu {
 // What an artifact or a plan has in common.
 struct Inspected {
   Graph graph;
+  int positions = 0;  // the longest context
   Recipe recipe;
   nlohmann::json report;      // null for a plan
   nlohmann::json properties;  // printed before the table

@@ -17,10 +17,14 @@ void catch_interrupts() {
   action.sa_handler = remember;
   action.sa_flags = SA_RESETHAND | SA_RESTART;
   for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+  action.sa_flags = SA_RESTART;  // each write to the pipe sends another one
+  ::sigaction(SIGPIPE, &action, nullptr);
   std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interrupted() { return received != 0; }
+
+bool output_is_unread() { return received == SIGPIPE; }
 
 void check_interrupted() {
   if (interrupted()) throw Interrupted{received};

@@ -9,9 +9,11 @@ struct Interrupted {
   int signal = 0;
 };
 
-void catch_interrupts();   // SIGINT, SIGTERM, SIGHUP; also makes "file too large" an error of
-                           // write()
+// SIGINT, SIGTERM, SIGHUP, and SIGPIPE: whoever read our output is gone. Also makes "file too
+// large" an error of write().
+void catch_interrupts();
 void check_interrupted();  // throws Interrupted
 bool interrupted();
+bool output_is_unread();  // by SIGPIPE
 
 }  // namespace qnpu

@@ -1,11 +1,13 @@
 // qnpu and qnpu-learn: one command line, linked without and with libtorch. Whatever goes wrong ends
-// here as one sentence on standard error and exit code 1 (130 after Ctrl-C).
+// here as one sentence on standard error and exit code 1 (128 and its number after a signal).
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <sstream>
 #include <string>
@@ -84,9 +86,32 @@ void check_option_names(const CLI::App& app, int argc, char** argv) {
   }
 }
 
+// "$VARIABLE" that was never set: as a number it would be 0, as a file none, as a key no key.
+void refuse_empty_values(CLI::App& app) {
+  const auto check = [](std::string& text) {
+    return std::string(text.empty() ? "its value is empty" : "");
+  };
+  for (CLI::App* command : app.get_subcommands({})) {
+    for (CLI::Option* option : command->get_options()) {
+      const std::string name = option->get_name();
+      const bool any_text = name == "--prompt" || name == "--system";
+      // As a transformation it comes before the checks.
+      if (option->get_type_size() != 0 && !any_text) option->transform({check, ""});
+    }
+  }
+}
+
+// CLI11 says how many values it had expected.
+std::string sentence_of(const CLI::ParseError& error) {
+  const std::string text = error.what();
+  const size_t end = text.find(": At Most 1 required");
+  return end == std::string::npos ? text : text.substr(0, end) + " is given more than once";
+}
+
 int run(int argc, char** argv) {
   CLI::App app(kDescription, "qnpu");
   add_commands(app);
+  refuse_empty_values(app);
   check_command_name(app, argc, argv);
   try {
     app.parse(argc, argv);
@@ -98,7 +123,7 @@ int run(int argc, char** argv) {
     const bool named = argc > 1 && argv[1][0] != '-';
     if (named) check_option_names(app, argc, argv);
     const std::string command = named ? fmt::format(" {}", argv[1]) : "";
-    fail("{}; `qnpu{} --help` lists what there is", error.what(), command);
+    fail("{}; `qnpu{} --help` lists what there is", sentence_of(error), command);
   }
   check_output();
   return 0;
@@ -107,9 +132,17 @@ int run(int argc, char** argv) {
 // libtorch's messages carry a stack trace; only their first line is for users.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
+int report_stopped(int signal) {
+  close_run_log(128 + signal, "stopped");
+  // `qnpu inspect my-model | head` has seen enough.
+  if (signal != SIGPIPE) tell("qnpu: stopped; nothing was changed\n");
+  return 128 + signal;
+}
+
 int report(const std::string& sentence) {
+  if (output_is_unread()) return report_stopped(SIGPIPE);
   close_run_log(1, sentence);
-  fmt::print(stderr, "qnpu: error: {}\n", sentence);
+  tell("qnpu: error: {}\n", sentence);
   return 1;
 }
 
@@ -122,6 +155,10 @@ int report_unexpected(const std::exception& error) {
   if (line.starts_with(unwritten)) {
     return report("cannot write to standard output: " + line.substr(unwritten.size()));
   }
+  if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+    return report(fmt::format("cannot use {}: {}; check the path and who may write there",
+                              file->path1().string(), file->code().message()));
+  }
   return report(fmt::format("unexpected: {}", line));
 }
 
@@ -130,6 +167,7 @@ int report_unexpected(const std::exception& error) {
 
 int main(int argc, char** argv) {
   using namespace qnpu;
+  hold_standard_streams();
   remember_arguments(argc, argv);
   catch_interrupts();
   try {
@@ -137,9 +175,7 @@ int main(int argc, char** argv) {
     close_run_log(code);
     return code;
   } catch (const Interrupted& interrupt) {
-    close_run_log(128 + interrupt.signal, "stopped");
-    fmt::print(stderr, "qnpu: stopped; nothing was changed\n");
-    return 128 + interrupt.signal;
+    return report_stopped(interrupt.signal);
   } catch (const Error& error) {
     return report(error.what());
   } catch (const std::exception& error) {

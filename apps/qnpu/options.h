@@ -4,14 +4,19 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
+#include <optional>
 #include <string>
 
 #include "apps/qnpu/command_table.h"
 #include "apps/qnpu/run_log.h"
+#include "base/status.h"
 #include "export/decoder.h"
 
 namespace qnpu {
@@ -24,6 +29,19 @@ inline CLI::Validator positive_integer() {
     return fmt::format("'{}' must be a positive integer", text);
   };
   return {check, "POSITIVE"};
+}
+
+// CLI11 takes -1 for the largest of an unsigned type, and what is larger too.
+template <typename T>
+CLI::Validator natural_number() {
+  const auto check = [](std::string& text) -> std::string {
+    T value{};
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, value);
+    if (error == std::errc() && rest == end && value >= 0) return "";
+    return fmt::format("'{}' must be an integer from 0 to {}", text, std::numeric_limits<T>::max());
+  };
+  return {check, ""};
 }
 
 // CLI::Range lets NaN pass.
@@ -90,6 +108,16 @@ inline std::function<void()> add_plan_options(CLI::App& command, PlanOptions& o)
   return [artifact, model] {
     if (!*artifact && !*model) throw CLI::RequiredError("an artifact, or --model and --recipe");
   };
+}
+
+// Of graphs that are only looked at. `given`: by --context; `whose`, the artifact or checkpoint,
+// has `positions`. Error: more than these.
+constexpr int kContext = 1024;
+inline int graph_context(const std::optional<int>& given, int positions,
+                         const std::filesystem::path& whose) {
+  if (given.value_or(0) <= positions) return given.value_or(std::min(kContext, positions));
+  fail("a context of {} positions, but {} has {}: give --context {} or less", *given,
+       whose.string(), positions, positions);
 }
 
 struct ArtifactOptions {

@@ -1,5 +1,6 @@
 #include "apps/qnpu/program.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "io/files.h"
 
 namespace qnpu {
 namespace {
@@ -90,6 +92,14 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 
 }  // namespace
 
+void hold_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;
+    // The lowest free number is that of the stream; opened for what nobody does with it.
+    ::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
 void remember_arguments(int, char** argv) { arguments = argv; }
 
 char** program_arguments() { return arguments; }
@@ -149,14 +159,22 @@ fs::path find_target(const std::string& name) {
   fail_unknown("target", name, target_names());
 }
 
+void check_is_no_input(const fs::path& out, const std::vector<fs::path>& inputs) {
+  std::error_code ignored;
+  for (const fs::path& input : inputs) {
+    if (!fs::equivalent(out, input, ignored)) continue;
+    fail("{} would be overwritten, but this command reads it; choose another file to write",
+         input.string());
+  }
+}
+
 void check_output() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
   fail("cannot write to standard output: {}", std::strerror(errno));
 }
 
 void print_json(const nlohmann::json& json) {
-  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  std::fprintf(stdout, "%s\n", text.c_str());
+  std::fprintf(stdout, "%s\n", json_text(json).c_str());
   check_output();
 }
 

@@ -1,12 +1,26 @@
 // Where the program lies, and what it finds from there.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace qnpu {
+
+// Of those that the caller has closed. Files that are opened later would get their numbers, and
+// what is printed would end up inside: now it fails, as it does on a closed stream.
+void hold_standard_streams();
+
+// On standard error, if anybody can read it there; nothing fails because nobody can.
+template <typename... T>
+void tell(fmt::format_string<T...> format, T&&... values) {
+  std::fputs(fmt::format(format, std::forward<T>(values)...).c_str(), stderr);
+}
 
 // The arguments as given, kept by main for the hand-over to qnpu-learn.
 void remember_arguments(int argc, char** argv);
@@ -33,6 +47,10 @@ std::filesystem::path find_shared(const std::string& file);
 
 // The one of `words` that needs fewest edits to become `word`; empty if none is near.
 std::string nearest_word(const std::string& word, const std::vector<std::string>& words);
+
+// Error if `out`, which the command is to write, is one of the files that it reads.
+void check_is_no_input(const std::filesystem::path& out,
+                       const std::vector<std::filesystem::path>& inputs);
 
 void check_output();  // Error if something could not be written to standard output
 void print_json(const nlohmann::json& json);  // one object on standard output

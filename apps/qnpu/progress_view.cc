@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <exception>
 #include <numeric>
 #include <vector>
@@ -56,6 +57,12 @@ size_t columns(std::FILE* out) {
   return size.ws_col - 1u;
 }
 
+// One on which a line can be redrawn.
+bool is_terminal(std::FILE* out) {
+  const char* kind = std::getenv("TERM");
+  return ::isatty(::fileno(out)) != 0 && (kind == nullptr || std::string(kind) != "dumb");
+}
+
 }  // namespace
 
 // The first marks go early: a run that goes on where one stopped seems to do all that in no time.
@@ -73,7 +80,7 @@ double Pace::per_second() const {
 }
 
 ProgressView::ProgressView(ViewOptions options)
-    : options_(options), terminal_(::isatty(::fileno(options.out)) != 0) {}
+    : options_(options), terminal_(is_terminal(options.out)) {}
 
 ProgressView::~ProgressView() {
   try {
@@ -82,6 +89,9 @@ ProgressView::~ProgressView() {
   } catch (const std::exception&) {  // whoever writes there next will be told
   }
 }
+
+// Work of hours does not end because nobody can read how far it is.
+void ProgressView::write(const std::string& text) { std::fputs(text.c_str(), options_.out); }
 
 // Where it is what a command prints, it has to arrive.
 void ProgressView::flush() {
@@ -125,7 +135,7 @@ void ProgressView::say(const std::string& text) {
   if (options_.quiet) return;
   erase();
   if (!step_.empty() && done_ == total_) end_step();
-  fmt::print(options_.out, "{}", text);
+  write(text);
   flush();
 }
 
@@ -162,12 +172,12 @@ void ProgressView::draw() {
   last_done_ = done_;
   if (options_.quiet) return;
   if (!terminal_) {
-    fmt::print(options_.out, "{}\n", status());
+    write(status() + "\n");
   } else {
     const std::string line = fmt::format("[{}] {}", bar(share_of(done_, total_)), status());
     const std::string curve = course();
-    fmt::print(options_.out, "\r\033[J{}", line.substr(0, columns(options_.out)));
-    if (!curve.empty()) fmt::print(options_.out, "\r\n{}\r\033[A", curve);
+    write("\r\033[J" + line.substr(0, columns(options_.out)));
+    if (!curve.empty()) write(fmt::format("\r\n{}\r\033[A", curve));
     drawn_ = true;
   }
   flush();
@@ -175,7 +185,7 @@ void ProgressView::draw() {
 
 void ProgressView::erase() {
   if (!drawn_) return;
-  fmt::print(options_.out, "\r\033[J");
+  write("\r\033[J");
   drawn_ = false;
   flush();
 }
@@ -186,7 +196,7 @@ void ProgressView::end_step() {
   line += figures_text();
   const std::string curve = course();
   if (!curve.empty()) line += "  " + curve;
-  if (!options_.quiet) fmt::print(options_.out, "{}\n", line);
+  if (!options_.quiet) write(line + "\n");
   flush();
   step_.clear();
 }

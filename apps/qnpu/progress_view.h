@@ -54,6 +54,7 @@ class ProgressView {
   std::string course() const;
   void draw();
   void erase();
+  void write(const std::string& text);
   void flush();
   void begin_step(double time, const std::string& step, int64_t done);
   void end_step();

@@ -71,7 +71,7 @@ void run(const Options& options) {
   QuantizeArguments arguments = options.arguments;
   arguments.recipe = find_recipe(options.recipe);
   if (options.budget->count() > 0) check_budget(options);
-  check_target(arguments.out, {"graph.json"}, "artifact");
+  check_target(arguments.out, "graph.json", "\"quantnpu\"", "artifact");
   check_apart(options.run.folder, arguments.out);
   need_learning_program();
   begin(options, arguments);
@@ -123,6 +123,7 @@ void add_calibration(CLI::App& command, QuantizeArguments& arguments) {
       ->check(CLI::Range(2, 1 << 20))
       ->group(kGroup);
   command.add_option("--seed", arguments.seed, "Of rotations, sampling, window choice")
+      ->check(natural_number<uint64_t>())
       ->group(kGroup)
       ->capture_default_str();
 }

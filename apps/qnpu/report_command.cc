@@ -25,6 +25,10 @@ void run(const Options& options) {
   if (out.empty()) {
     out = options.other.artifact.empty() ? report_in(options.source.artifact) : kComparison;
   }
+  for (const ReportSource* source : {&options.source, &options.other}) {
+    check_is_no_input(out, source->evaluations);
+    check_is_no_input(out, {source->bench});
+  }
   const int64_t bytes = write_report_file(options.source, options.other, out);
   if (options.json) return print_json({{"out", out.string()}, {"bytes", bytes}});
   fmt::print("{}: {}\n", out.string(), format_bytes(bytes));

@@ -64,8 +64,7 @@ bool ends_within_a_line(int file) {
 void write_line(const char* event, json values, const char* before = "") {
   values["time"] = now();
   values["event"] = event;
-  const std::string line =
-      before + values.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  const std::string line = before + json_text(values) + "\n";
   write_all(log().file, std::as_bytes(std::span(line)), log().path);
 }
 
@@ -119,7 +118,7 @@ void log_event(const char* event, json values) {
   try {
     write_line(event, std::move(values));
   } catch (const Error& error) {
-    fmt::print(stderr, "qnpu: the run goes on without its log: {}\n", error.what());
+    tell("qnpu: the run goes on without its log: {}\n", error.what());
     ::close(std::exchange(log().file, -1));
   }
 }

@@ -65,12 +65,12 @@ void run(Options options) {
   options.service.time_limit = milliseconds(options.time_limit);
   Service service(options.artifact, options.service);
   HttpServer http(service, options.http);
-  fmt::print(stderr, "qnpu: {} at {} ({} slots of {} tokens{})\n", service.name(), http.url(),
-             options.service.engine.slots, service.engine().longest_prompt(),
-             options.http.api_key.empty() ? "" : ", with an API key");
+  tell("qnpu: {} at {} ({} slots of {} tokens{})\n", service.name(), http.url(),
+       options.service.engine.slots, service.engine().longest_prompt(),
+       options.http.api_key.empty() ? "" : ", with an API key");
   auto serving = std::async(std::launch::async, [&] { http.serve(); });
   wait_for_interrupt(serving);
-  fmt::print(stderr, "qnpu: stopping; running requests have {} s to end\n", options.drain);
+  tell("qnpu: stopping; running requests have {} s to end\n", options.drain);
   drain(service, http, options.drain);
   serving.get();
 }

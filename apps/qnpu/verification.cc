@@ -156,11 +156,10 @@ Verification::Verification(std::shared_ptr<const Artifact> artifact, DecoderOpti
       work_(std::move(work)),
       progress_(progress) {
   options_.all_logits = true;
-  fs::create_directories(work_);
 }
 
 void renew_folder(const fs::path& folder) {
-  check_target(folder, {kMadeFrom}, "earlier check");
+  check_target(folder, kMadeFrom, "", "earlier check");
   fs::remove_all(folder);
   fs::create_directories(folder);
   write_json(folder / kMadeFrom, json::object());

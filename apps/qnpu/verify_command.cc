@@ -184,6 +184,7 @@ void run(Options o) {
   choose_parts(*artifact, o.graph.part);
   std::vector<int32_t> tokens = first_tokens(o);
   begin_run(o.run);
+  const FolderLock alone(o.work);
   if (o.judge.on == "genie" || o.judge.on == "ort-genai") return run_bundle(o, artifact, tokens);
   check_lengths(o, artifact->graph);
   Progress progress(o.run.quiet);
@@ -227,7 +228,7 @@ void add_verify_command(CLI::App& app) {
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
   command->add_option("--decode", o->decode, "How many of them one by one, at the end")
-      ->check(CLI::NonNegativeNumber)
+      ->check(natural_number<int>())
       ->capture_default_str();
   command
       ->add_option(

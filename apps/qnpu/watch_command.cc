@@ -82,8 +82,8 @@ class Watch {
 
   void report() {
     if (unreadable_ > 0) {
-      fmt::print(stderr, "qnpu: {} line{} of {} cannot be read, and were left out\n", unreadable_,
-                 unreadable_ == 1 ? "" : "s", log_.string());
+      tell("qnpu: {} line{} of {} cannot be read; left out\n", unreadable_,
+           unreadable_ == 1 ? "" : "s", log_.string());
     }
     if (!ended() || start_.is_null()) fail_abandoned();
     const int code = end_.at("code").get<int>();

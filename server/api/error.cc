@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/files.h"
+
 namespace qnpu::server {
 namespace {
 
@@ -28,7 +30,7 @@ std::string error_body(const ApiError& error) {
                                  {"type", error_type(error.status)},
                                  {"param", text_or_null(error.param)},
                                  {"code", text_or_null(error.code)}}}};
-  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return json_text(body);
 }
 
 }  // namespace qnpu::server
