@@ -5,7 +5,7 @@
 
 #include "base/status.h"
 #include "io/files.h"
-#include "io/jinja.h"
+#include "io/jinja/render.h"
 #include "io/json_part.h"
 
 namespace qnpu {

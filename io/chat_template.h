@@ -1,4 +1,4 @@
-// Chat prompts, made by the checkpoint's own template (io/jinja.h).
+// Chat prompts, made by the checkpoint's own template (io/jinja/render.h).
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,4 @@
-#include "io/jinja_lexer.h"
+#include "io/jinja/lexer.h"
 
 #include <algorithm>
 #include <array>

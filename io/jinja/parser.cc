@@ -1,10 +1,10 @@
-#include "io/jinja_parser.h"
+#include "io/jinja/parser.h"
 
 #include <initializer_list>
 #include <string_view>
 
 #include "base/status.h"
-#include "io/jinja_lexer.h"
+#include "io/jinja/lexer.h"
 
 namespace qnpu {
 

@@ -1,4 +1,4 @@
-#include "io/jinja_values.h"
+#include "io/jinja/values.h"
 
 #include <algorithm>
 #include <cmath>

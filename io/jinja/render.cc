@@ -1,4 +1,4 @@
-#include "io/jinja.h"
+#include "io/jinja/render.h"
 
 #include <map>
 #include <memory>
@@ -6,7 +6,7 @@
 #include <set>
 
 #include "base/status.h"
-#include "io/jinja_values.h"
+#include "io/jinja/values.h"
 
 namespace qnpu {
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "io/jinja_parser.h"
+#include "io/jinja/parser.h"
 
 namespace qnpu {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "io/jinja_parser.h"
+#include "io/jinja/parser.h"
 
 namespace qnpu {
 

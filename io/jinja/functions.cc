@@ -4,7 +4,7 @@
 #include <map>
 
 #include "base/status.h"
-#include "io/jinja_values.h"
+#include "io/jinja/values.h"
 #include "io/unicode.h"
 
 namespace qnpu {
