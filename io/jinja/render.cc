@@ -2,7 +2,6 @@
 
 #include <map>
 #include <memory>
-#include <ranges>
 #include <set>
 
 #include "base/status.h"
@@ -48,8 +47,9 @@ class Renderer {
   void open_scope() { scopes_.push_back(std::make_shared<Scope>()); }
 
   Value* find(const std::string& name) {
-    for (const auto& scope : std::views::reverse(scopes_)) {
-      if (const auto found = scope->find(name); found != scope->end()) return &found->second;
+    for (size_t i = scopes_.size(); i-- > 0;) {
+      const auto found = scopes_[i]->find(name);
+      if (found != scopes_[i]->end()) return &found->second;
     }
     return nullptr;
   }
