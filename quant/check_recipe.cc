@@ -41,9 +41,8 @@ void check_rates(const Recipe& recipe, const char* section, const LearnSpec& spe
   const bool turns = spec.rotations && spec.lr_rotations == 0;
   if (!turns && !(learns_scales(spec) && spec.lr_scales == 0)) return;
   fail(
-      "recipe '{}': the section {} learns nothing of its {} at the rate 0; give '{}' a number "
-      "above "
-      "0, or leave out their keys",
+      "recipe '{}': the section {} learns nothing of its {} at the rate 0; give '{}' more than 0, "
+      "or leave out their keys",
       recipe.name, section, turns ? "rotations" : "scales and norms",
       turns ? "lr_rotations" : "lr_scales");
 }
