@@ -26,15 +26,6 @@ size_t skip_spaces_back(std::string_view text, size_t position) {
   return position;
 }
 
-size_t skip_spaces(std::string_view text, size_t position) {
-  while (position < text.size()) {
-    const Utf8Char c = utf8_at(text, position);
-    if (!is_whitespace(c.code)) break;
-    position += c.length;
-  }
-  return position;
-}
-
 bool stands_alone(std::string_view text, size_t begin, size_t end) {
   const bool touches_before = begin > 0 && is_word(utf8_before(text, begin).code);
   const bool touches_after = end < text.size() && is_word(utf8_at(text, end).code);
@@ -104,7 +95,7 @@ void TokenFinder::cut(std::string_view text,
     if (token->single_word && !stands_alone(text, begin, end)) continue;
     // White space that the token before has taken is gone.
     if (token->lstrip) begin = std::max(skip_spaces_back(text, begin), done);
-    if (token->rstrip) end = skip_spaces(text, end);
+    if (token->rstrip) end = skip(text, end, is_whitespace);
     if (begin >= end) continue;  // white space itself, and taken by the token before
     if (begin > done) plain(text.substr(done, begin - done), done);
     found(*token);

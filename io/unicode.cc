@@ -96,10 +96,10 @@ bool is_whitespace(int32_t code) {
 
 bool is_python_space(int32_t code) { return is_whitespace(code) || (code >= 0x1C && code <= 0x1F); }
 
-size_t skip_python_space(std::string_view text, size_t position) {
+size_t skip(std::string_view text, size_t position, bool (*is_skipped)(int32_t code)) {
   while (position < text.size()) {
     const Utf8Char c = utf8_at(text, position);
-    if (!is_python_space(c.code)) break;
+    if (!is_skipped(c.code)) break;
     position += c.length;
   }
   return position;

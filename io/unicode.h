@@ -27,9 +27,11 @@ bool is_number(int32_t code);      // general category N
 bool is_whitespace(int32_t code);  // property White_Space
 bool is_word(int32_t code);        // \w: letters, marks, decimal digits, connectors, joiners
 
+// Behind the characters from `position` on for which `is_skipped` holds.
+size_t skip(std::string_view text, size_t position, bool (*is_skipped)(int32_t code));
+
 // White space as Python has it, which counts four separators more.
 bool is_python_space(int32_t code);
-size_t skip_python_space(std::string_view text, size_t position);
 std::string_view without_end_space(std::string_view text);
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };

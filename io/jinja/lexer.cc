@@ -90,7 +90,7 @@ class Lexer {
   void take_indentation(std::string& text) const {
     const size_t last_line = text.rfind('\n') + 1;
     const bool begins_line = last_line > 0 || at_line_start_;
-    if (begins_line && skip_python_space(text, last_line) == text.size()) {
+    if (begins_line && skip(text, last_line, is_python_space) == text.size()) {
       text.resize(last_line);
     }
   }
@@ -104,7 +104,7 @@ class Lexer {
     const std::string_view end = kind == '{' ? "}}" : "%}";
     int open = 0;
     while (true) {
-      at_ = skip_python_space(source_, at_);
+      at_ = skip(source_, at_, is_python_space);
       if (at_ >= source_.size())
         fail("line {}: a part is not closed by {}", tokens_.back().line, end);
       if (open == 0 && ends_here(end)) break;
@@ -126,7 +126,7 @@ class Lexer {
     const bool keeps = sees("+");
     at_ += end.size() + (strips || keeps);
     const size_t behind = at_;
-    if (strips) at_ = skip_python_space(source_, at_);
+    if (strips) at_ = skip(source_, at_, is_python_space);
     if (!strips && !keeps && end != "}}" && sees("\n")) ++at_;
     at_line_start_ = at_ > behind && source_[at_ - 1] == '\n';
   }

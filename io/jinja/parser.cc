@@ -1,5 +1,6 @@
 #include "io/jinja/parser.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <string_view>
 
@@ -242,17 +243,18 @@ class Parser {
     return value;
   }
 
-  Expression read_or() {
-    Expression left = read_and();
-    while (takes_name("or")) left = binary("or", std::move(left), read_and());
+  // What `next` reads, as often as one of `words` stands between; from left to right.
+  Expression read_chain(Kind kind, Words words, Expression (Parser::*next)()) {
+    Expression left = (this->*next)();
+    while (now().kind == kind && std::find(words.begin(), words.end(), now().text) != words.end()) {
+      std::string sign = take().text;
+      left = binary(std::move(sign), std::move(left), (this->*next)());
+    }
     return left;
   }
 
-  Expression read_and() {
-    Expression left = read_not();
-    while (takes_name("and")) left = binary("and", std::move(left), read_not());
-    return left;
-  }
+  Expression read_or() { return read_chain(Kind::kName, {"or"}, &Parser::read_and); }
+  Expression read_and() { return read_chain(Kind::kName, {"and"}, &Parser::read_not); }
 
   Expression read_not() {
     if (!takes_name("not")) return read_comparison();
@@ -286,28 +288,10 @@ class Parser {
     return left;
   }
 
-  Expression read_sum() {
-    Expression left = read_joined();
-    while (is_sign("+") || is_sign("-")) {
-      std::string sign = take().text;
-      left = binary(std::move(sign), std::move(left), read_joined());
-    }
-    return left;
-  }
-
-  Expression read_joined() {
-    Expression left = read_product();
-    while (takes_sign("~")) left = binary("~", std::move(left), read_product());
-    return left;
-  }
-
+  Expression read_sum() { return read_chain(Kind::kSign, {"+", "-"}, &Parser::read_joined); }
+  Expression read_joined() { return read_chain(Kind::kSign, {"~"}, &Parser::read_product); }
   Expression read_product() {
-    Expression left = read_unary();
-    while (is_sign("*") || is_sign("/") || is_sign("//") || is_sign("%")) {
-      std::string sign = take().text;
-      left = binary(std::move(sign), std::move(left), read_unary());
-    }
-    return left;
+    return read_chain(Kind::kSign, {"*", "/", "//", "%"}, &Parser::read_unary);
   }
 
   // Filters bind closer than a sign's operand ends: -a|f is (-a)|f.
