@@ -49,6 +49,24 @@ json write_graph(const Artifact& artifact, DecoderOptions options, const std::st
   return {{"rows", options.rows}, {"parts", parts}};
 }
 
+json write_float_part(const Artifact& artifact, const DecoderOptions& options,
+                      const std::string& name, WeightFile& weights,
+                      const std::filesystem::path& folder) {
+  const DecoderModel decoder = make_decoder(artifact, options, weights);
+  const std::string file = name + ".onnx";
+  write_model(decoder.model, folder / file);
+  json encodings = json::array();
+  for (const char* version : {"0.6.1", "1.0.0", "2.0.0"}) {
+    encodings.push_back(fmt::format("{}.{}.encodings", name, version));
+    write_json(folder / encodings.back().get<std::string>(),
+               encodings_to_json(decoder.encodings, version));
+  }
+  return {{"name", name},
+          {"file", file},
+          {"nodes", decoder.model.graph().node_size()},
+          {"encodings", encodings}};
+}
+
 // For whoever feeds cos and sin: the rows by position.
 void write_rope_tables(const Artifact& artifact, const std::filesystem::path& path) {
   std::vector<TensorToWrite> tables;
@@ -91,26 +109,25 @@ json write_onnx(const Artifact& artifact, const DecoderOptions& options,
   return result;
 }
 
-void write_float_with_encodings(const Artifact& artifact, const DecoderOptions& options,
+json write_float_with_encodings(const Artifact& artifact, const DecoderOptions& options,
                                 const std::filesystem::path& folder) {
   check_deployable(artifact);
   WeightFile weights("weights.bin");
   DecoderOptions mine = options;
   mine.form = Form::kFloat;
+  json graphs = json::object();
   for (const std::string graph : {"prefill", "decode"}) {
     if (graph == "decode") mine.rows = 1;
+    json parts = json::array();
     for (int i = 0; i < mine.part.count; ++i) {
       mine.part.index = i;
-      const std::string name = part_name(graph, mine.part);
-      const DecoderModel decoder = make_decoder(artifact, mine, weights);
-      write_model(decoder.model, folder / (name + ".onnx"));
-      for (const char* version : {"0.6.1", "1.0.0", "2.0.0"}) {
-        write_json(folder / fmt::format("{}.{}.encodings", name, version),
-                   encodings_to_json(decoder.encodings, version));
-      }
+      parts.push_back(
+          write_float_part(artifact, mine, part_name(graph, mine.part), weights, folder));
     }
+    graphs[graph] = {{"rows", mine.rows}, {"parts", parts}};
   }
   weights.write(folder);
+  return {{"graphs", graphs}, {"weight_bytes", weights.bytes()}};
 }
 
 }  // namespace qnpu

@@ -23,7 +23,8 @@ nlohmann::json write_onnx(const Artifact& artifact, const DecoderOptions& option
 
 // `--to aimet`: both graphs in float, and beside each its parameters as AIMET's encodings 0.6.1,
 // 1.0.0 and 2.0.0 (prefill.1.0.0.encodings ...), for qairt-converter --quantization_overrides.
-void write_float_with_encodings(const Artifact& artifact, const DecoderOptions& options,
-                                const std::filesystem::path& folder);
+// Returns `graphs`, with the files of their parts, and `weight_bytes`.
+nlohmann::json write_float_with_encodings(const Artifact& artifact, const DecoderOptions& options,
+                                          const std::filesystem::path& folder);
 
 }  // namespace qnpu

@@ -174,7 +174,10 @@ class Folders(Case):
     def test_every_form_is_replaced_by_the_next(self):
         out = self.folder / "forms"
         for form in ("aimet", "onnx", "aimet", "aimet"):
-            self.json("export", self.artifact, *GRAPHS, "--to", form, "--out", out)
+            result = self.json("export", self.artifact, *GRAPHS, "--to", form, "--out", out)
+            parts = [part for graph in result["graphs"].values() for part in graph["parts"]]
+            named = {name for part in parts for name in (part["file"], *part.get("encodings", []))}
+            self.assertEqual(named, {x.name for x in out.iterdir() if x.suffix in (".onnx", ".encodings")})
             mark = json.loads((out / "export.json").read_text())
             self.assertEqual(mark["format"], f"quantnpu-{form}")
 

@@ -33,10 +33,7 @@ struct Options : ArtifactOptions {
 
 json write(const Options& o, const Artifact& artifact, const fs::path& folder, Progress& progress) {
   if (o.to == "onnx") return write_onnx(artifact, o.bundle.graph, folder);
-  if (o.to == "aimet") {
-    write_float_with_encodings(artifact, o.bundle.graph, folder);
-    return json::object();
-  }
+  if (o.to == "aimet") return write_float_with_encodings(artifact, o.bundle.graph, folder);
   if (o.to == "qnn") return export_qnn(artifact, o.bundle, folder, progress);
   if (o.to == "genie") return export_genie(artifact, o.bundle, folder, progress);
   return export_ort_genai(artifact, o.bundle, folder, progress);
@@ -50,7 +47,7 @@ void mark_as_export(const Options& o, const fs::path& folder) {
                               {"rows", o.bundle.graph.rows}});
 }
 
-void print_onnx(const json& result) {
+void print_graphs(const json& result) {
   for (const auto& [name, graph] : result.at("graphs").items()) {
     for (const json& part : graph.at("parts")) {
       fmt::print("{:<19} {} nodes, {} rows\n", part.at("file").get<std::string>(),
@@ -106,7 +103,7 @@ void run(Options o) {
   out.commit();
   log_result(result);
   if (o.json) return print_json(result);
-  if (o.to == "onnx") print_onnx(result);
+  if (!compiled) print_graphs(result);
   if (result.contains(o.bundle.socs[0])) print_compiled(result);
   fmt::print("{}\n", o.out.string());
 }
