@@ -97,6 +97,10 @@ TEST_F(ChatTemplateTest, Errors) {
   config({{"chat_template", "\n{% import x %}"}});
   EXPECT_THAT(error(), AllOf(HasSubstr(folder_.path().string()), HasSubstr("line 2: {% import %}"),
                              HasSubstr("plain prompt")));
+  config({{"chat_template", "\n\n{{ 1 + }}"}});
+  EXPECT_THAT(error(), HasSubstr("line 3: a value is expected, not the end of the part"));
+  config({{"chat_template", "{% for loop in messages %}{% endfor %}"}});
+  EXPECT_THAT(error(), HasSubstr("line 1: 'loop' is the loop itself"));
   config({{"chat_template", "{{ strftime_now('%Y') }}"}});
   EXPECT_THAT(error(), HasSubstr("today's date"));
   config({{"chat_template", "{{ raise_exception('no system') }}"}});
