@@ -22,21 +22,42 @@ json values_to_json(const google::protobuf::RepeatedPtrField<onnx::ValueInfoProt
   return list;
 }
 
+// The files' names.
+json write_encodings(const std::vector<Encoding>& encodings, const std::string& name,
+                     const std::filesystem::path& folder) {
+  json files = json::array();
+  for (const char* version : {"0.6.1", "1.0.0", "2.0.0"}) {
+    const std::string file = fmt::format("{}.{}.encodings", name, version);
+    write_json(folder / file, encodings_to_json(encodings, version));
+    files.push_back(file);
+  }
+  return files;
+}
+
+// Writes the model of one part; what export.json says of any.
+json write_graph_file(const DecoderModel& decoder, const std::string& name,
+                      const std::filesystem::path& folder) {
+  const std::string file = name + ".onnx";
+  write_model(decoder.model, folder / file);
+  return {{"name", name}, {"file", file}, {"nodes", decoder.model.graph().node_size()}};
+}
+
 json write_part(const Artifact& artifact, const DecoderOptions& options, const std::string& name,
                 WeightFile& weights, const std::filesystem::path& folder) {
   const DecoderModel decoder = make_decoder(artifact, options, weights);
-  const std::string file = name + ".onnx";
-  write_model(decoder.model, folder / file);
+  json part = write_graph_file(decoder, name, folder);
+  if (options.form == Form::kFloat) {
+    part["encodings"] = write_encodings(decoder.encodings, name, folder);
+    return part;
+  }
   json sites = json::object();
   for (const auto& [site, place] : decoder.sites) {
     sites[site] = {{"tensor", place.tensor}, {"shape", place.shape}};
   }
-  return {{"name", name},
-          {"file", file},
-          {"nodes", decoder.model.graph().node_size()},
-          {"inputs", values_to_json(decoder.model.graph().input())},
-          {"outputs", values_to_json(decoder.model.graph().output())},
-          {"sites", sites}};
+  part["inputs"] = values_to_json(decoder.model.graph().input());
+  part["outputs"] = values_to_json(decoder.model.graph().output());
+  part["sites"] = sites;
+  return part;
 }
 
 json write_graph(const Artifact& artifact, DecoderOptions options, const std::string& name,
@@ -49,22 +70,13 @@ json write_graph(const Artifact& artifact, DecoderOptions options, const std::st
   return {{"rows", options.rows}, {"parts", parts}};
 }
 
-json write_float_part(const Artifact& artifact, const DecoderOptions& options,
-                      const std::string& name, WeightFile& weights,
-                      const std::filesystem::path& folder) {
-  const DecoderModel decoder = make_decoder(artifact, options, weights);
-  const std::string file = name + ".onnx";
-  write_model(decoder.model, folder / file);
-  json encodings = json::array();
-  for (const char* version : {"0.6.1", "1.0.0", "2.0.0"}) {
-    encodings.push_back(fmt::format("{}.{}.encodings", name, version));
-    write_json(folder / encodings.back().get<std::string>(),
-               encodings_to_json(decoder.encodings, version));
-  }
-  return {{"name", name},
-          {"file", file},
-          {"nodes", decoder.model.graph().node_size()},
-          {"encodings", encodings}};
+// `graphs` of export.json: the prefill graph, and that of one row.
+json write_graphs(const Artifact& artifact, const DecoderOptions& options, WeightFile& weights,
+                  const std::filesystem::path& folder) {
+  DecoderOptions decode = options;
+  decode.rows = 1;
+  return {{"prefill", write_graph(artifact, options, "prefill", weights, folder)},
+          {"decode", write_graph(artifact, decode, "decode", weights, folder)}};
 }
 
 // For whoever feeds cos and sin: the rows by position.
@@ -84,8 +96,6 @@ json write_onnx(const Artifact& artifact, const DecoderOptions& options,
   check_deployable(artifact);
   const ModelConfig& config = artifact.graph.config;
   WeightFile weights("weights.bin");
-  DecoderOptions decode = options;
-  decode.rows = 1;
   json result = {{"format", "quantnpu-onnx"},
                  {"version", 2},
                  {"context", options.context},
@@ -99,9 +109,7 @@ json write_onnx(const Artifact& artifact, const DecoderOptions& options,
                    {"past_value", options.names.past_value},
                    {"new_key", options.names.new_key},
                    {"new_value", options.names.new_value}}},
-                 {"graphs",
-                  {{"prefill", write_graph(artifact, options, "prefill", weights, folder)},
-                   {"decode", write_graph(artifact, decode, "decode", weights, folder)}}}};
+                 {"graphs", write_graphs(artifact, options, weights, folder)}};
   weights.write(folder);
   write_rope_tables(artifact, folder / "rope.safetensors");
   result["weight_bytes"] = weights.bytes();
@@ -115,17 +123,7 @@ json write_float_with_encodings(const Artifact& artifact, const DecoderOptions& 
   WeightFile weights("weights.bin");
   DecoderOptions mine = options;
   mine.form = Form::kFloat;
-  json graphs = json::object();
-  for (const std::string graph : {"prefill", "decode"}) {
-    if (graph == "decode") mine.rows = 1;
-    json parts = json::array();
-    for (int i = 0; i < mine.part.count; ++i) {
-      mine.part.index = i;
-      parts.push_back(
-          write_float_part(artifact, mine, part_name(graph, mine.part), weights, folder));
-    }
-    graphs[graph] = {{"rows", mine.rows}, {"parts", parts}};
-  }
+  const json graphs = write_graphs(artifact, mine, weights, folder);
   weights.write(folder);
   return {{"graphs", graphs}, {"weight_bytes", weights.bytes()}};
 }

@@ -183,8 +183,9 @@ class ExpressionReader {
   Expression read_postfix(Expression value) {
     while (true) {
       if (cursor_.takes_sign(".")) {
-        if (cursor_.now().kind != Kind::kName && cursor_.now().kind != Kind::kNumber)
+        if (cursor_.now().kind != Kind::kName && cursor_.now().kind != Kind::kNumber) {
           cursor_.expect_any_name();
+        }
         value = cursor_.now().kind == Kind::kNumber
                     ? make(Expression::Op::kItem, "", {std::move(value), read_primary()})
                     : make(Expression::Op::kAttribute, cursor_.take().text, {std::move(value)});
@@ -205,8 +206,9 @@ class ExpressionReader {
       return none ? literal(nullptr) : read_expression();
     };
     Expression first = part();
-    if (cursor_.takes_sign("]"))
+    if (cursor_.takes_sign("]")) {
       return make(Expression::Op::kItem, "", {std::move(value), std::move(first)});
+    }
     cursor_.expect_sign(":");
     Expression second = part();
     Expression third = cursor_.takes_sign(":") ? part() : literal(nullptr);

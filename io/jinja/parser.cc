@@ -113,8 +113,9 @@ class Parser {
   void read_for(Statement& statement) {
     statement.op = Statement::Op::kFor;
     do {
-      if (cursor_.is_name("loop"))
+      if (cursor_.is_name("loop")) {
         cursor_.fail_at("'loop' is the loop itself, no name for an item");
+      }
       statement.names.push_back(cursor_.expect_any_name());
     } while (cursor_.takes_sign(","));
     cursor_.expect_name("in");
