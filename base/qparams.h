@@ -3,7 +3,7 @@
 //   real = scale * (q - zero_point)
 //
 // One struct for every tensor of the program; AIMET's and QNN's forms are projections made by
-// export/. Weights are symmetric in [-7, 7] (4 bits) or [-127, 127] (8 bits) with zero point 0;
+// export/. Weights are symmetric in [-7, 7] or [-8, 7] (4 bits) or [-127, 127] (8 bits), zero point 0;
 // activations are signed inside, and the exporter stores them unsigned with 128 or 32768 added.
 #pragma once
 
@@ -23,7 +23,7 @@ struct QParams {
   int block_size = 0;               // 0: not per block
 };
 
-// Smallest and largest stored integer of an activation (weights use -qmax .. qmax). A 4-bit
+// Smallest and largest stored integer of an activation (quant/weights.h has those of weights). A 4-bit
 // activation is stored in a byte of its own, 4-bit weights two in a byte.
 struct IntegerRange {
   int32_t qmin;

@@ -48,6 +48,7 @@ json site_to_json(const Site& s) {
     j["bits"] = s.spec.bitwidth;
     j["block_size"] = s.spec.block_size;
   }
+  if (!s.spec.narrow_range) j["narrow_range"] = false;
   if (s.qparams.axis >= 0) {
     j["axis"] = s.qparams.axis;  // scales per channel are the tensor "<name>.scale"
   } else if (!s.qparams.scale.empty()) {
@@ -71,6 +72,7 @@ Site site_from_json(const json& j) {
   s.qparams.dtype = dtype_from_name(j.at("dtype").get<std::string>());
   s.spec.bitwidth = j.value("bits", bitwidth(s.qparams.dtype));
   s.spec.block_size = j.value("block_size", 0);
+  s.spec.narrow_range = j.value("narrow_range", true);
   s.spec.symmetric = j.value("symmetric", true);
   if (j.contains("observer")) s.spec.observer = observer_from_name(j.at("observer"));
   s.spec.percentile = j.value("percentile", s.spec.percentile);

@@ -207,6 +207,22 @@ TEST(Graph, BlocksThatCannotBeAreRefused) {
       AllOf(HasSubstr("lm_head.weight"), HasSubstr("only *_proj.weight")));
 }
 
+TEST(Graph, OnlyWeightsHaveTheIntegerMinusEight) {
+  const Graph graph = build_graph(
+      tiny_config("llama"),
+      with_rules(R"([{"match": "*_proj.weight", "bitwidth": 4, "narrow_range": false},
+                     {"match": "layers.1.mlp.down_proj.weight", "narrow_range": true}])"));
+  for (const Graph& g : {graph, graph_from_json(graph_to_json(graph))}) {
+    EXPECT_FALSE(g.site(g.find_site("layers.1.self_attn.q_proj.weight")).spec.narrow_range);
+    EXPECT_TRUE(g.site(g.find_site("layers.1.mlp.down_proj.weight")).spec.narrow_range);
+  }
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "layers.*_proj.in", "narrow_range": false}])")),
+              AllOf(HasSubstr("qkv_proj.in"), HasSubstr("only weights have")));
+  EXPECT_THAT(error_of(with_rules(R"([{"match": "*_proj.weight", "bitwidth": 4, "block_size": 32,
+                                       "narrow_range": false}])")),
+              HasSubstr("cannot have both"));
+}
+
 TEST(Graph, JsonRoundTrip) {
   Graph graph = build_graph(tiny_config("qwen2"), with_rules("[]"));
   for (Site& site : graph.sites) {

@@ -35,6 +35,7 @@ int apply_rules(const Recipe& recipe, const std::string& site, QuantSpec& spec,
     if (rule.observer >= 0) spec.observer = static_cast<Observer>(rule.observer);
     if (rule.percentile != 0.0) spec.percentile = rule.percentile;
     if (rule.block_size >= 0) spec.block_size = rule.block_size;
+    if (rule.narrow_range >= 0) spec.narrow_range = rule.narrow_range == 1;
   }
   return decided;
 }

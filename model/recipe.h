@@ -40,6 +40,7 @@ struct QuantSpec {
   Observer observer = Observer::kAuto;
   double percentile = 99.99;
   int block_size = 0;  // weights: inputs that share a block scale; 0: one scale per output channel
+  bool narrow_range = true;  // 4-bit weights: without the integer -8
   bool operator==(const QuantSpec&) const = default;
 };
 
@@ -50,6 +51,7 @@ struct Rule {
   int observer = -1;        // -1: not set, else an Observer
   double percentile = 0.0;  // 0: not set
   int block_size = -1;      // -1: not set, 0: per channel
+  int narrow_range = -1;    // -1: not set
 };
 
 // How much text is calibrated with, if the user does not say.

@@ -132,15 +132,18 @@ Rule rule_from_json(const json& j, const std::string& where, UnknownKeys unknown
   if (rule.match.empty()) {
     fail("{}: 'match' (a site name, * for any characters) is missing", where);
   }
+  const auto flag_if_given = [&](const char* key) {
+    bool value = false;
+    reader.flag(key, value);
+    return j.contains(key) ? int{value} : -1;
+  };
   if (const json* bits = reader.find("bitwidth")) {
     if (!bits->is_number_integer() || (*bits != 4 && *bits != 8 && *bits != 16)) {
       fail("{}: 'bitwidth' must be 4, 8 or 16, not {}", where, bits->dump());
     }
     rule.bitwidth = bits->get<int>();
   }
-  bool symmetric = false;
-  reader.flag("symmetric", symmetric);
-  if (j.contains("symmetric")) rule.symmetric = symmetric ? 1 : 0;
+  rule.symmetric = flag_if_given("symmetric");
   reader.word("observer", rule.observer, kObservers);
   if (const json* p = reader.find("percentile")) {
     if (!p->is_number() || !(p->get<double>() > 50.0 && p->get<double>() <= 100.0)) {
@@ -155,6 +158,7 @@ Rule rule_from_json(const json& j, const std::string& where, UnknownKeys unknown
     }
     rule.block_size = size->get<int>();
   }
+  rule.narrow_range = flag_if_given("narrow_range");
   reader.refuse_unknown_keys();
   return rule;
 }
@@ -166,6 +170,7 @@ json rule_to_json(const Rule& rule) {
   if (rule.observer >= 0) j["observer"] = kObservers[rule.observer];
   if (rule.percentile != 0.0) j["percentile"] = rule.percentile;
   if (rule.block_size >= 0) j["block_size"] = rule.block_size;
+  if (rule.narrow_range >= 0) j["narrow_range"] = rule.narrow_range == 1;
   return j;
 }
 

@@ -79,7 +79,7 @@ TEST(Recipe, JsonRoundTrip) {
       "prefix": {"max_tokens": 2}, "sensitivity": {"share": 0.25},
       "balance_heads": {"keys": false, "values": true},
       "rules": [{"match": "*", "bitwidth": 4, "symmetric": false, "observer": "percentile",
-                 "percentile": 99.9, "block_size": 32}]})");
+                 "percentile": 99.9, "block_size": 32, "narrow_range": true}]})");
   EXPECT_EQ(to_json(recipe_from_json(j, "r.json")), j);
 }
 

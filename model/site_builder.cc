@@ -19,6 +19,9 @@ void check_blocks(const Site& site, const std::string& rule) {
         "\"block_size\": 0 takes them away",
         rule, size, site.name, site.spec.bitwidth);
   }
+  if (!site.spec.narrow_range) {
+    fail("{}: site '{}' cannot have both a block_size and \"narrow_range\": false", rule, site.name);
+  }
   if (site.cols % size != 0) {
     fail("{}: blocks of {} do not divide the {} inputs of site '{}'", rule, size, site.cols,
          site.name);
@@ -60,6 +63,9 @@ void SiteBuilder::check_spec(const Site& site, const QuantSpec& wished,
   if (site.spec.symmetric != wished.symmetric && !may_be_asymmetric) {
     fail("{}: site '{}' must stay {}; only silu.out can be either", rule_text(), site.name,
          wished.symmetric ? "symmetric" : "asymmetric");
+  }
+  if (!site.spec.narrow_range && site.role != Role::kWeight) {
+    fail("{}: site '{}' has no narrow_range; only weights have", rule_text(), site.name);
   }
   if (site.spec.block_size != 0) check_blocks(site, rule_text());
 }

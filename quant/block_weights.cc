@@ -30,7 +30,7 @@ void round_block_weights(WeightRows rows, int block_size, const float* block, co
     multiplier[i] = static_cast<int>(std::clamp(wished, 1.0f, float{kLargestBlockMultiplier}));
     product[i] = scale[i / per_row] * multiplier[i];
   }
-  round_weights({rows.data, blocks, block_size}, product.data(), /*bits=*/4, q);
+  round_weights({rows.data, blocks, block_size}, product.data(), weight_range({.bitwidth = 4}), q);
   for (int64_t i = 0; i < rows.n * rows.k; ++i) {
     q[i] = static_cast<int8_t>(q[i] * multiplier[i / block_size]);
   }

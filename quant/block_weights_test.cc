@@ -78,7 +78,7 @@ TEST(BlockWeights, EqualBlocksAreWeightsPerChannel) {
   const Rounded r = round_blocks(rows, blocks_of(kBlock));
   std::vector<int8_t> q(w.size());
   const float scale = 0.75f / 7;
-  round_weights(rows, &scale, 4, q.data());
+  round_weights(rows, &scale, {-7, 7}, q.data());
   for (size_t i = 0; i < w.size(); ++i) EXPECT_EQ(r.q[i], 16 * q[i]);
 }
 
@@ -92,7 +92,7 @@ TEST(BlockWeights, ErrLessThanWeightsPerChannel) {
       std::vector<float> scale(n);
       std::vector<int8_t> q(w.size());
       weight_scales(rows, {.bitwidth = 4, .observer = observer}, false, scale.data());
-      round_weights(rows, scale.data(), 4, q.data());
+      round_weights(rows, scale.data(), {-7, 7}, q.data());
       EXPECT_LT(weight_error(rows, r.scale.data(), r.q.data()),
                 weight_error(rows, scale.data(), q.data()));
     }

@@ -175,7 +175,7 @@ class Freezer {
     linear.name = node.name;
     linear.weight = {values.data_ptr<float>(), w.rows, w.cols};
     if (node.bias) linear.bias = weight(node.name + ".bias").data_ptr<float>();
-    linear.weight_bits = w.spec.bitwidth;
+    linear.weight_range = weight_range(w.spec);
     linear.activation_bits = bitwidth(graph_.site(node.in[0]).qparams.dtype);
     linear.x_scale = scale_of(graph_, node.in[0]);
     linear.y_scale = scale_of(graph_, node.out);
@@ -203,7 +203,7 @@ class Freezer {
     FrozenLinear frozen = freeze_linear(linear);
     const int64_t n = w.rows;
     reports_[w.name] = {
-        linear.weight_bits, linear.block_size,
+        w.spec.bitwidth, linear.block_size,
         power_ratio_db(sum_of_squares(linear.weight),
                        weight_error(linear.weight, frozen.scale.data(), frozen.q.data()))};
     if (w.qparams.dtype == DType::kS4) {

@@ -123,7 +123,7 @@ FrozenLinear freeze_linear(const LinearToFreeze& linear) {
     round_block_weights(linear.weight, linear.block_size, linear.blocks.data(), out.scale.data(),
                         out.q.data());
   } else {
-    round_weights(linear.weight, out.scale.data(), linear.weight_bits, out.q.data());
+    round_weights(linear.weight, out.scale.data(), linear.weight_range, out.q.data());
   }
   for (int64_t n = 0; n < rows; ++n) {
     // Its snapped scale is far smaller than any weight.

@@ -17,7 +17,7 @@ struct LinearToFreeze {
   WeightRows weight;            // [N, K] fp32
   const float* bias = nullptr;  // [N] fp32 or null
   std::vector<float> scale;     // [N] wished scale of each row; 0 for a row of zeros
-  int weight_bits = 8;          // 4 or 8
+  IntegerRange weight_range{-127, 127};
   int block_size = 0;           // inputs of a block; 0: none
   std::vector<float> blocks;    // [N, K / block_size] wished scales (block_weights.h)
   int activation_bits = 8;      // of the input: 4, 8 or 16; 4 make an 8-bit linear

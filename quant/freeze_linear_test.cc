@@ -34,7 +34,7 @@ Example random_example(SplitMix64& random, int64_t n, int64_t k, int weight_bits
   const int output_bits = std::max(8, activation_bits);
   e.linear.name = "layers.0.mlp.up_proj";
   e.linear.weight = {e.weight.data(), n, k};
-  e.linear.weight_bits = weight_bits;
+  e.linear.weight_range = weight_range({.bitwidth = weight_bits});
   e.linear.activation_bits = activation_bits;
   e.linear.x_scale = static_cast<float>((1.0 + 10.0 * random.uniform()) / steps(activation_bits));
   e.linear.y_scale = static_cast<float>((1.0 + 10.0 * random.uniform()) / steps(output_bits));

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/status.h"
-#include "quant/weights.h"
 
 namespace qnpu {
 namespace {
@@ -19,8 +18,12 @@ torch::Tensor error_factor(const torch::Tensor& hessian) {
   return torch::linalg_cholesky(inverse, /*upper=*/true).to(torch::kFloat32).contiguous();
 }
 
-inline float nearest_integer(float v, float qmax) {
-  return std::nearbyint(std::min(std::max(v, -qmax), qmax));
+struct Bounds {
+  float low, high;
+};
+
+inline float nearest_integer(float v, Bounds bounds) {
+  return std::nearbyint(std::min(std::max(v, bounds.low), bounds.high));
 }
 
 // Rounds columns [begin, begin + width) of the rows [first, first + count): `w` [N, K] in, integers
@@ -32,7 +35,7 @@ struct BlockRounder {
   int8_t* q;      // [N, K]
   float* errors;  // [N, width]
   int64_t k, begin, width;
-  float qmax;
+  Bounds bounds;
 
   void rows(int64_t first, int64_t count) const {
     float tile[kBlock][kRows];
@@ -49,7 +52,7 @@ struct BlockRounder {
     float error[kRows];
     for (int64_t r = 0; r < count; ++r) {
       const float s = scale[first + r];
-      const float integer = s > 0.0f ? nearest_integer(tile[c][r] / s, qmax) : 0.0f;
+      const float integer = s > 0.0f ? nearest_integer(tile[c][r] / s, bounds) : 0.0f;
       q[(first + r) * k + begin + c] = static_cast<int8_t>(integer);
       error[r] = (tile[c][r] - s * integer) / spread[c];
       errors[(first + r) * width + c] = error[r];
@@ -62,7 +65,7 @@ struct BlockRounder {
 
 // [N, K] integers by GPTQ, columns in the order they stand.
 torch::Tensor round_columns(const torch::Tensor& weight, const torch::Tensor& factor,
-                            const std::vector<float>& scale, float qmax) {
+                            const std::vector<float>& scale, Bounds bounds) {
   const int64_t n = weight.size(0), k = weight.size(1);
   torch::Tensor w = weight.clone();
   torch::Tensor q = torch::empty({n, k}, torch::kInt8);
@@ -77,7 +80,7 @@ torch::Tensor round_columns(const torch::Tensor& weight, const torch::Tensor& fa
                                k,
                                begin,
                                width,
-                               qmax};
+                               bounds};
 #pragma omp parallel for schedule(dynamic)
     for (int64_t first = 0; first < n; first += kRows) {
       rounder.rows(first, std::min(kRows, n - first));
@@ -91,12 +94,12 @@ torch::Tensor round_columns(const torch::Tensor& weight, const torch::Tensor& fa
 
 // One sweep over a row's columns: q_k moves to the integer that minimises f with all others fixed.
 // `gradient` is H (w - s q), kept up to date; H's rows serve as its columns.
-bool descend_row(const float* h, int64_t k, float s, float qmax, int8_t* q, float* gradient) {
+bool descend_row(const float* h, int64_t k, float s, Bounds bounds, int8_t* q, float* gradient) {
   bool moved = false;
   for (int64_t c = 0; c < k; ++c) {
     const float* column = h + c * k;
     const float wished = q[c] + gradient[c] / (s * column[c]);
-    const float integer = nearest_integer(wished, qmax);
+    const float integer = nearest_integer(wished, bounds);
     const float change = integer - q[c];
     if (change == 0.0f) continue;
     q[c] = static_cast<int8_t>(integer);
@@ -136,7 +139,7 @@ class Descent {
     }
   }
 
-  void move_integers(torch::Tensor& q, const std::vector<float>& scale, float qmax) const {
+  void move_integers(torch::Tensor& q, const std::vector<float>& scale, Bounds bounds) const {
     torch::Tensor gradient = torch::matmul(w_ - dequantized(q, scale), h_);
     const int64_t n = q.size(0), k = q.size(1);
     const float* h = h_.data_ptr<float>();
@@ -145,7 +148,7 @@ class Descent {
 #pragma omp parallel for schedule(dynamic, 4)
     for (int64_t r = 0; r < n; ++r) {
       if (scale[r] > 0.0f) {
-        descend_row(h, k, scale[r], qmax, integers + r * k, gradients + r * k);
+        descend_row(h, k, scale[r], bounds, integers + r * k, gradients + r * k);
       }
     }
   }
@@ -173,13 +176,14 @@ torch::Tensor damped(const torch::Tensor& hessian, double damping) {
 
 GptqResult gptq(const GptqProblem& problem, std::vector<float> scale) {
   const torch::NoGradGuard no_grad;
-  const auto qmax = static_cast<float>(weight_qmax(problem.bits));
+  const Bounds bounds{static_cast<float>(problem.range.qmin),
+                      static_cast<float>(problem.range.qmax)};
   const torch::Tensor hessian = damped(problem.hessian, problem.damping);
   torch::Tensor order = torch::arange(hessian.size(0), torch::kInt64);
   if (problem.order) order = torch::argsort(hessian.diagonal(), 0, /*descending=*/true);
   const torch::Tensor factor = error_factor(hessian.index_select(0, order).index_select(1, order));
   const torch::Tensor sorted =
-      round_columns(problem.weight.index_select(1, order), factor, scale, qmax);
+      round_columns(problem.weight.index_select(1, order), factor, scale, bounds);
   torch::Tensor q = torch::empty_like(sorted);
   q.index_copy_(1, order, sorted);
   const Descent descent(problem, hessian);
@@ -187,7 +191,7 @@ GptqResult gptq(const GptqProblem& problem, std::vector<float> scale) {
   result.gptq_error = descent.error(q, scale);
   for (int turn = 0; turn < problem.descents; ++turn) {
     descent.refit_scales(q, scale);
-    descent.move_integers(q, scale, qmax);
+    descent.move_integers(q, scale, bounds);
   }
   result.error = descent.error(q, scale);
   result.integers = q;

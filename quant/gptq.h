@@ -13,6 +13,7 @@
 #include <functional>
 #include <vector>
 
+#include "base/qparams.h"
 #include "quant/tensor.h"
 
 namespace qnpu {
@@ -20,7 +21,7 @@ namespace qnpu {
 struct GptqProblem {
   torch::Tensor weight;   // [N, K] fp32: the weights wished for; tensors are on the CPU
   torch::Tensor hessian;  // [K, K] fp32 or fp64, symmetric
-  int bits = 4;
+  IntegerRange range{-7, 7};  // of the integers
   double damping = 0.01;  // times the mean of H's diagonal, added to it
   bool order = true;      // columns by falling diagonal of H
   int descents = 3;       // turns of scale and coordinate descent

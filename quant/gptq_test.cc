@@ -24,7 +24,8 @@ GptqProblem problem_of(int64_t n, int64_t k, uint64_t seed) {
 std::vector<float> start_scales(const GptqProblem& problem) {
   const int64_t n = problem.weight.size(0);
   std::vector<float> scale(static_cast<size_t>(n));
-  const QuantSpec spec{.bitwidth = problem.bits, .observer = Observer::kMse};
+  const QuantSpec spec{
+      .bitwidth = 4, .observer = Observer::kMse, .narrow_range = problem.range.qmin == -7};
   weight_scales({problem.weight.data_ptr<float>(), n, problem.weight.size(1)}, spec, false,
                 scale.data());
   return scale;
@@ -79,22 +80,34 @@ TEST(Gptq, IsBetweenTheBestAndNearest) {
 TEST(Gptq, EndsWhereNoSingleStepHelps) {
   GptqProblem problem = problem_of(12, 150, 3);
   problem.descents = 20;
+  problem.range = {-8, 7};
   const GptqResult result = gptq(problem, start_scales(problem));
   EXPECT_LE(result.error, result.gptq_error);
   const torch::Tensor h = problem.hessian.to(torch::kFloat64);
   for (int64_t row = 0; row < 12; ++row) {
     const double s = result.scale[row];
     const torch::Tensor q = result.integers[row].to(torch::kFloat64);
-    EXPECT_LE(q.abs().max().item<double>(), 7.0);
+    EXPECT_LE(q.max().item<double>(), 7.0);
+    EXPECT_GE(q.min().item<double>(), -8.0);
     const torch::Tensor gradient = torch::mv(h, problem.weight[row].to(torch::kFloat64) - q * s);
     // Change of f if q_k moves by d: s^2 H_kk - 2 d s gradient_k.
     for (double d : {-1.0, 1.0}) {
       const torch::Tensor change = s * s * h.diagonal() - 2 * d * s * gradient;
-      const torch::Tensor allowed = (q + d).abs() <= 7.0;
+      const torch::Tensor allowed = ((q + d) <= 7.0).logical_and((q + d) >= -8.0);
       const double least = change.masked_select(allowed).min().item<double>();
       EXPECT_GE(least, -1e-3 * s * s * h.diagonal().max().item<double>());
     }
   }
+}
+
+TEST(Gptq, TheIntegerMinusEightLowersTheError) {
+  GptqProblem problem = problem_of(40, 96, 5);
+  const GptqResult narrow = gptq(problem, start_scales(problem));
+  problem.range = {-8, 7};
+  const GptqResult full = gptq(problem, start_scales(problem));
+  EXPECT_EQ(narrow.integers.min().item<int>(), -7);
+  EXPECT_EQ(full.integers.min().item<int>(), -8);
+  EXPECT_LT(full.error, narrow.error);
 }
 
 TEST(Gptq, ScalesAreSnappedAndRowsOfZerosStay) {

@@ -228,7 +228,7 @@ class Rounder {
     GptqProblem problem;
     problem.weight = wished;
     problem.hessian = moments.hessian.cpu();
-    problem.bits = site.spec.bitwidth;
+    problem.range = weight_range(site.spec);
     problem.damping = spec_.damping;
     problem.order = spec_.order;
     problem.snap = [=](float scale) { return snap_scale(scale, x_scale, y_scale); };

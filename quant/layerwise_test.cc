@@ -27,8 +27,8 @@ std::vector<Window> some_windows(int vocab) {
 
 torch::Tensor rounded(const torch::Tensor& weight, const std::vector<float>& scale, int bits) {
   torch::Tensor q = torch::empty(weight.sizes(), torch::kInt8);
-  round_weights({weight.data_ptr<float>(), weight.size(0), weight.size(1)}, scale.data(), bits,
-                q.data_ptr<int8_t>());
+  round_weights({weight.data_ptr<float>(), weight.size(0), weight.size(1)}, scale.data(),
+                weight_range({.bitwidth = bits}), q.data_ptr<int8_t>());
   return q.to(torch::kFloat32) * torch::tensor(scale).unsqueeze(1);
 }
 

@@ -16,7 +16,7 @@ torch::Tensor rounded_weight(const torch::Tensor& weight, const Site& site) {
     weight_scales(rows, site.spec, site.rotated, scale.data());
   }
   torch::Tensor integers = torch::empty(weight.sizes(), torch::kInt8);
-  round_weights(rows, scale.data(), site.spec.bitwidth, integers.data_ptr<int8_t>());
+  round_weights(rows, scale.data(), weight_range(site.spec), integers.data_ptr<int8_t>());
   return integers.to(torch::kFloat32).mul_(torch::tensor(scale).unsqueeze(1)).to(weight.device());
 }
 

@@ -34,11 +34,11 @@ float largest_magnitude(const float* w, int64_t k) {
 }
 
 // Squared error of a row in units of the scale, for inverse = 1 / scale.
-float squared_error(const float* w, int64_t k, float inverse, float qmax) {
+float squared_error(const float* w, int64_t k, float inverse, float qmin, float qmax) {
   std::array<float, kLanes> lanes{};
   const auto error = [&](float x) {
     const float v = x * inverse;
-    const float q = round_half_even(std::min(std::max(v, -qmax), qmax));
+    const float q = round_half_even(std::min(std::max(v, qmin), qmax));
     return (v - q) * (v - q);
   };
   int64_t i = 0;
@@ -51,13 +51,16 @@ float squared_error(const float* w, int64_t k, float inverse, float qmax) {
   return sum;
 }
 
-float mse_scale(const float* w, int64_t k, float largest, float qmax) {
+float mse_scale(const float* w, int64_t k, float largest, float qmin, float qmax) {
+  const auto error_of = [&](float scale) {
+    return squared_error(w, k, 1.0f / scale, qmin, qmax) * scale * scale;
+  };
   float best_scale = largest / qmax;
-  float best_error = squared_error(w, k, 1.0f / best_scale, qmax) * best_scale * best_scale;
+  float best_error = error_of(best_scale);
   for (int i = kCandidates - 2; i >= 0; --i) {
     const float clip = kSmallestClip + (1.0f - kSmallestClip) * i / (kCandidates - 1);
     const float scale = clip * largest / qmax;
-    const float error = squared_error(w, k, 1.0f / scale, qmax) * scale * scale;
+    const float error = error_of(scale);
     if (error < best_error) {
       best_error = error;
       best_scale = scale;
@@ -87,11 +90,15 @@ float mean3sigma_scale(const float* w, int64_t k, float qmax) {
   return static_cast<float>((std::fabs(mean) + 3.0 * sigma) / (qmax + 1.0));
 }
 
-float row_scale(const float* w, int64_t k, Observer observer, double percentile, float qmax) {
+float row_scale(const float* w, int64_t k, Observer observer, double percentile,
+                IntegerRange range) {
+  const auto qmax = static_cast<float>(range.qmax);
   const float largest = largest_magnitude(w, k);
   if (largest == 0.0f) return 0.0f;
   float scale = largest / qmax;
-  if (observer == Observer::kMse) scale = mse_scale(w, k, largest, qmax);
+  if (observer == Observer::kMse) {
+    scale = mse_scale(w, k, largest, static_cast<float>(range.qmin), qmax);
+  }
   if (observer == Observer::kPercentile) scale = percentile_scale(w, k, percentile, qmax);
   if (observer == Observer::kMean3Sigma) scale = mean3sigma_scale(w, k, qmax);
   return scale > 0.0f ? scale : largest / qmax;  // a percentile of a sparse row may be 0
@@ -99,22 +106,25 @@ float row_scale(const float* w, int64_t k, Observer observer, double percentile,
 
 }  // namespace
 
-int weight_qmax(int bits) {
-  if (bits != 4 && bits != 8) fail("weights of {} bits: only 4 and 8 are supported", bits);
-  return bits == 4 ? 7 : 127;
+IntegerRange weight_range(const QuantSpec& spec) {
+  if (spec.bitwidth == 8) return {-127, 127};
+  if (spec.bitwidth != 4) {
+    fail("weights of {} bits: only 4 and 8 are supported", spec.bitwidth);
+  }
+  return {spec.narrow_range ? -7 : -8, 7};
 }
 
 void weight_scales(WeightRows rows, const QuantSpec& spec, bool rotated, float* scale) {
   const Observer observer = resolve_observer(spec, rotated);
-  const auto qmax = static_cast<float>(weight_qmax(spec.bitwidth));
+  const IntegerRange range = weight_range(spec);
 #pragma omp parallel for schedule(static) if (rows.n * rows.k > kWorthThreads)
   for (int64_t r = 0; r < rows.n; ++r) {
-    scale[r] = row_scale(rows.data + r * rows.k, rows.k, observer, spec.percentile, qmax);
+    scale[r] = row_scale(rows.data + r * rows.k, rows.k, observer, spec.percentile, range);
   }
 }
 
-void round_weights(WeightRows rows, const float* scale, int bits, int8_t* q) {
-  const auto qmax = static_cast<float>(weight_qmax(bits));
+void round_weights(WeightRows rows, const float* scale, IntegerRange range, int8_t* q) {
+  const auto qmin = static_cast<float>(range.qmin), qmax = static_cast<float>(range.qmax);
 #pragma omp parallel for schedule(static) if (rows.n * rows.k > kWorthThreads)
   for (int64_t r = 0; r < rows.n; ++r) {
     const float* w = rows.data + r * rows.k;
@@ -125,7 +135,7 @@ void round_weights(WeightRows rows, const float* scale, int bits, int8_t* q) {
       continue;
     }
     for (int64_t i = 0; i < rows.k; ++i) {
-      const float v = std::min(std::max(w[i] / s, -qmax), qmax);
+      const float v = std::min(std::max(w[i] / s, qmin), qmax);
       out[i] = static_cast<int8_t>(static_cast<int32_t>(round_half_even(v)));
     }
   }

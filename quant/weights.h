@@ -1,10 +1,11 @@
 // Scales and integers of weights: symmetric, one scale per output channel (row), integers in
-// [-7, 7] (4 bits) or [-127, 127] (8 bits). Rows are independent of each other, so any cut into
+// [-7, 7] or [-8, 7] (4 bits) or [-127, 127] (8 bits). Rows are independent of each other, so any cut into
 // ranges of rows, and any number of threads, gives the same numbers.
 #pragma once
 
 #include <cstdint>
 
+#include "base/qparams.h"
 #include "model/recipe.h"
 
 namespace qnpu {
@@ -16,7 +17,8 @@ struct WeightRows {
   int64_t k = 0;
 };
 
-int weight_qmax(int bits);  // 7 or 127
+// -7 .. 7, or with `narrow_range` false -8 .. 7, for 4 bits; -127 .. 127 for 8. An Error for others.
+IntegerRange weight_range(const QuantSpec& spec);
 
 // One scale per row into `scale` [n]; 0 for a row of zeros.
 //   minmax      max|w| / qmax
@@ -26,7 +28,7 @@ int weight_qmax(int bits);  // 7 or 127
 void weight_scales(WeightRows rows, const QuantSpec& spec, bool rotated, float* scale);
 
 // q = clamp(round(w / scale)), halves to even. `q` [n, k].
-void round_weights(WeightRows rows, const float* scale, int bits, int8_t* q);
+void round_weights(WeightRows rows, const float* scale, IntegerRange range, int8_t* q);
 
 // Sum of (w - scale * q)^2.
 double weight_error(WeightRows rows, const float* scale, const int8_t* q);

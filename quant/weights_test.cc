@@ -37,7 +37,7 @@ std::vector<float> scales_of(WeightRows rows, const QuantSpec& spec, bool rotate
 
 double error_of_scales(WeightRows rows, const std::vector<float>& scale, int bits) {
   std::vector<int8_t> q(static_cast<size_t>(rows.n * rows.k));
-  round_weights(rows, scale.data(), bits, q.data());
+  round_weights(rows, scale.data(), weight_range(spec_of(bits, Observer::kMse)), q.data());
   return weight_error(rows, scale.data(), q.data());
 }
 
@@ -49,7 +49,7 @@ TEST(Weights, MinMaxIsTheLargestMagnitude) {
     for (int64_t r = 0; r < 5; ++r) {
       float largest = 0.0f;
       for (int64_t i = 0; i < 37; ++i) largest = std::max(largest, std::fabs(w[r * 37 + i]));
-      EXPECT_EQ(scale[r], largest / weight_qmax(bits));
+      EXPECT_EQ(scale[r], largest / weight_range(spec_of(bits, Observer::kMinMax)).qmax);
     }
   }
 }
@@ -114,19 +114,38 @@ TEST(Weights, RoundsToNearestEvenAndSaturates) {
   const std::vector<float> w = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 0.49f, -0.51f, 9.0f, -9.0f};
   std::vector<int8_t> q(w.size());
   const float one = 1.0f;
-  round_weights({w.data(), 1, 10}, &one, 4, q.data());
+  round_weights({w.data(), 1, 10}, &one, {-7, 7}, q.data());
   EXPECT_EQ(q, (std::vector<int8_t>{0, 2, 2, 0, -2, -2, 0, -1, 7, -7}));
+  round_weights({w.data(), 1, 10}, &one, {-8, 7}, q.data());
+  EXPECT_EQ(q, (std::vector<int8_t>{0, 2, 2, 0, -2, -2, 0, -1, 7, -8}));
   const float small = 0.01f;
-  round_weights({w.data(), 1, 10}, &small, 8, q.data());
+  round_weights({w.data(), 1, 10}, &small, {-127, 127}, q.data());
   EXPECT_EQ(q[8], 127);
   EXPECT_EQ(q[9], -127);
+}
+
+TEST(Weights, TheIntegerMinusEightLowersTheError) {
+  const QuantSpec narrow = spec_of(4, Observer::kMse);
+  QuantSpec full = narrow;
+  full.narrow_range = false;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const std::vector<float> w = random_rows(4, 200, seed);
+    const WeightRows rows{w.data(), 4, 200};
+    const auto error = [&](const QuantSpec& spec) {
+      const std::vector<float> scale = scales_of(rows, spec);
+      std::vector<int8_t> q(w.size());
+      round_weights(rows, scale.data(), weight_range(spec), q.data());
+      return weight_error(rows, scale.data(), q.data());
+    };
+    EXPECT_LT(error(full), error(narrow));
+  }
 }
 
 TEST(Weights, RowsOfScaleZeroAreZero) {
   const std::vector<float> w = {0.0f, 1.0f, -2.0f, 4.0f};
   const std::vector<float> scale = {0.0f, 1.0f};
   std::vector<int8_t> q(4, 1);
-  round_weights({w.data(), 2, 2}, scale.data(), 4, q.data());
+  round_weights({w.data(), 2, 2}, scale.data(), {-7, 7}, q.data());
   EXPECT_EQ(q, (std::vector<int8_t>{0, 0, -2, 4}));
 }
 

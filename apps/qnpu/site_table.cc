@@ -55,7 +55,7 @@ void fill_numbers(SiteRow& row) {
   row.zero_point = q.zero_point.empty() ? 0 : q.zero_point[0];
   IntegerRange range = integer_range(q.dtype);
   if (row.site->spec.block_size != 0) range.qmax = 7 * 16;  // of 4 bits times a multiplier
-  if (row.site->role == Role::kWeight) range.qmin = -range.qmax;
+  if (row.site->role == Role::kWeight && row.site->spec.narrow_range) range.qmin = -range.qmax;
   row.low = *row.scale * (range.qmin - row.zero_point);
   row.high = *row.scale * (range.qmax - row.zero_point);
 }

@@ -68,16 +68,16 @@ def scales(**values):
 
 def linear(cases, rng, bits, weight_bits, k, n, gain, bias=False, m=24):
     """y = W x (+ bias) with snapped weight scales; `gain`: 1 fills the output's range normally."""
-    top = 127 if weight_bits == 8 else 7
+    low, top = (-127, 127) if weight_bits == 8 else (-8, 7)
     xq = symmetric(bits, 0.02 if bits == 8 else 0.02 / 256)
     real = rng.normal(size=(k, n)) * 0.05 * rng.uniform(0.2, 1, n)
-    ws = np.abs(real).max(0) / top
+    ws = np.abs(real).max(0) / top * 0.8  # both ends are used
     x = activations(rng, (m, k), bits)
     wide = (x[5:] * xq.scale) @ real
     yq = symmetric(bits, np.abs(wide).max() / ((1 << (bits - 1)) - 1) / gain)
     ws = np.float32(snap(xq.scale * ws / yq.scale) * yq.scale / xq.scale)
-    w = np.clip(np.rint(real / ws), -top, top).astype(np.int64)
-    w[:, 0], w[:, 1] = top, -top
+    w = np.clip(np.rint(real / ws), low, top).astype(np.int64)
+    w[:, 0], w[:, 1] = top, low
     g = Graph()
     edge = g.op("MatMul", [g.input("x", stored(x, xq), xq),
                            g.weight(w, f"i{weight_bits}", ws, axis=1)])

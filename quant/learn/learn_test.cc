@@ -107,7 +107,7 @@ std::vector<int8_t> integers(const Setting& s, const std::string& name) {
   const Site& site = s.graph.site(s.graph.find_site(name));
   std::vector<int8_t> q(static_cast<size_t>(w.numel()));
   round_weights({w.data_ptr<float>(), w.size(0), w.size(1)}, site.qparams.scale.data(),
-                site.spec.bitwidth, q.data());
+                weight_range(site.spec), q.data());
   return q;
 }
 

@@ -82,10 +82,11 @@ void Network::fill(LinearGroup& group, bool round) {
     group.codes = torch::empty(weights.sizes(), weights.options().dtype(options_.type));
     for (const LinearPart& part : group.parts) {
       const auto rows = [&](const Tensor& t) { return t.narrow(0, part.first, part.rows); };
-      const float qmax = static_cast<float>(
-          weight_qmax(graph_.site(graph_.nodes[part.node].weight).spec.bitwidth));
+      const auto [qmin, qmax] =
+          weight_range(graph_.site(graph_.nodes[part.node].weight).spec);
+      const Grid grid{1.0f, static_cast<float>(qmin), static_cast<float>(qmax)};
       const Tensor steps = rows(weights) / rows(group.scale).unsqueeze(1);
-      rows(group.codes).copy_(ops::fake_quant(steps, Grid{1.0f, -qmax, qmax}, 1.0f, options_.type));
+      rows(group.codes).copy_(ops::fake_quant(steps, grid, 1.0f, options_.type));
     }
   } else {
     group.scale = torch::ones({weights.size(0)}, weights.options().dtype(wide_));

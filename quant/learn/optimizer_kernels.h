@@ -20,14 +20,18 @@ struct AdamStep {
 
 namespace lanes {
 
+struct Bounds {
+  float low, high;  // smallest and largest integer
+};
+
 // One row of weights in units of their scale (optimizer_ops.h), and the integers they round to.
 template <typename A>
-void adam_row(float* x, float* g, int64_t n, const AdamStep& step, float qmax, float* m, float* v,
-              A* codes);
+void adam_row(float* x, float* g, int64_t n, const AdamStep& step, Bounds bounds, float* m,
+              float* v, A* codes);
 
 // Sum of g * integer; with `fixed` inside the range g * (integer - x).
 template <typename A>
-double scale_gradient(const float* g, const float* x, const A* codes, int64_t n, float qmax,
+double scale_gradient(const float* g, const float* x, const A* codes, int64_t n, Bounds bounds,
                       bool fixed);
 
 }  // namespace lanes

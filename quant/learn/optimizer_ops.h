@@ -8,12 +8,13 @@
 namespace qnpu {
 
 // A group's weights: x [N, K] in units of the rows' scales, the integers `codes` [N, K] that they
-// round to (in the type of the matrix product), g [N, K] = d(loss) / d(integers), qmax [N].
+// round to (in the type of the matrix product), g [N, K] = d(loss) / d(integers), and by row the
+// smallest and largest of them, qmin [N] and qmax [N].
 struct RoundedWeights {
-  torch::Tensor x, codes, g, qmax;
+  torch::Tensor x, codes, g, qmin, qmax;
 };
 
-// codes = clamp(round(x), -qmax, qmax)
+// codes = clamp(round(x), qmin, qmax)
 void round_weights(RoundedWeights& w);
 
 // Adam on x, straight through the rounding. x stays within half a step of the largest integer, so

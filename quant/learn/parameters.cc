@@ -79,10 +79,13 @@ void Parameters::make(size_t index) {
     group.m = torch::zeros_like(group.weights.x);
     group.v = torch::zeros_like(group.weights.x);
   }
+  group.weights.qmin = torch::empty_like(linear.scale);
   group.weights.qmax = torch::empty_like(linear.scale);
   for (const LinearPart& part : linear.parts) {
     const Site& site = graph_.site(graph_.nodes[part.node].weight);
-    group.weights.qmax.narrow(0, part.first, part.rows).fill_(weight_qmax(site.spec.bitwidth));
+    const IntegerRange range = weight_range(site.spec);
+    group.weights.qmin.narrow(0, part.first, part.rows).fill_(range.qmin);
+    group.weights.qmax.narrow(0, part.first, part.rows).fill_(range.qmax);
     if (spec_.weights) {
       student_.weights.at(site.name) = group.weights.x.narrow(0, part.first, part.rows);
     }

@@ -56,6 +56,7 @@ class Bench:
     text: Path
     work: Path
     windows: int = 8
+    processes: int = 1
 
     def run(self, *arguments: object) -> dict[str, Any]:
         command = [str(x) for x in (self.program, *arguments, "--json")]
@@ -71,8 +72,8 @@ class Bench:
         if not graph.exists() or json.loads(graph.read_text())["recipe"] != step.recipe:
             path = self.work / f"{step.name}.recipe.json"
             quantnpu.recipes.save(step.recipe, path)
-            self.run("quantize", "--model", self.model, "--recipe", path, "--calib", *self.calib, "--out",
-                     folder)
+            self.run("quantize", "--model", self.model, "--recipe", path, "--calib", *self.calib,
+                     "--processes", self.processes, "--out", folder)
             (self.work / f"{step.name}.eval.json").unlink(missing_ok=True)
         return folder
 
