@@ -4,6 +4,7 @@
 //    "rotation": {"r1": "hadamard", "r2": "hadamard"},          // or "random", or "none"
 //    "sample": {...},                                           // more calibration text
 //    "prefix": {...}, "split": {...}, "smooth": {...}, "balance_heads": {...},  // exact
+//    "flatten": {...},                                          // better rotations
 //    "sensitivity": {...}, "learn": {...}, "gptq": {...}, "tune": {...},
 //    "budget": "16bit<=0%,size<=90MB",                          // widths are chosen within it
 //    "rules": [{"match": "layers.*.weight", "bitwidth": 4, "observer": "mse"}, ...]}
@@ -96,6 +97,12 @@ struct BalanceHeadsSpec {
   bool operator==(const BalanceHeadsSpec&) const = default;
 };
 
+// R1 and R2 turned on from where they start, until few weights stand out (quant/flatten.h).
+struct FlattenSpec {
+  int steps = 200;  // of R1
+  bool operator==(const FlattenSpec&) const = default;
+};
+
 // The most sensitive inputs of down_proj (method.md 1.9, Eq. 4) get 16 bits.
 struct SensitivitySpec {
   double share = 0.1;  // of the layers, rounded up
@@ -161,6 +168,7 @@ struct Recipe {
   std::optional<SplitSpec> split;
   std::optional<SmoothSpec> smooth;
   std::optional<BalanceHeadsSpec> balance_heads;
+  std::optional<FlattenSpec> flatten;
   std::optional<SensitivitySpec> sensitivity;
   std::optional<LearnSpec> learn;  // stage one: before weights are rounded
   std::optional<GptqSpec> gptq;

@@ -46,6 +46,11 @@ void fields(F& f, BalanceHeadsSpec& s) {
 }
 
 template <typename F>
+void fields(F& f, FlattenSpec& s) {
+  f.number("steps", s.steps, 1, 1 << 20);
+}
+
+template <typename F>
 void fields(F& f, SensitivitySpec& s) {
   f.number("share", s.share, 0.0, 1.0);
 }
@@ -95,6 +100,7 @@ void fields(F& f, Recipe& r) {
   f.section("split", r.split);
   f.section("smooth", r.smooth);
   f.section("balance_heads", r.balance_heads);
+  f.section("flatten", r.flatten);
   f.section("sensitivity", r.sensitivity);
   f.section("learn", r.learn);
   f.section("gptq", r.gptq);

@@ -36,6 +36,22 @@ bool has_narrow_input(const Graph& graph) {
   });
 }
 
+void check_flatten(const Recipe& recipe, const Graph& graph) {
+  if (recipe.r1 == Rotation::kNone && recipe.r2 == Rotation::kNone) {
+    fail(
+        "recipe '{}': flatten turns R1 and R2 on, but both are none; give 'rotation' one of them, "
+        "or leave out flatten",
+        recipe.name);
+  }
+  const bool narrow = std::any_of(graph.sites.begin(), graph.sites.end(), [](const Site& site) {
+    return site.role == Role::kWeight && site.spec.bitwidth == 4;
+  });
+  if (!narrow) {
+    fail("recipe '{}': flatten is for 4-bit weights, and no rule asks for any; leave it out",
+         recipe.name);
+  }
+}
+
 // A rate 0 of weights is another matter: their integers stay, while one step of them is learned.
 void check_rates(const Recipe& recipe, const char* section, const LearnSpec& spec) {
   const bool turns = spec.rotations && spec.lr_rotations == 0;
@@ -96,6 +112,7 @@ void check_recipe(const Recipe& recipe, const Graph& graph, const Workers& worke
         "dynamic_activations does not use; leave out one of the two",
         recipe.name);
   }
+  if (recipe.flatten) check_flatten(recipe, graph);
   const bool online = recipe.r3 != Rotation::kNone || recipe.r4 != Rotation::kNone;
   if ((recipe.learn || recipe.tune) && (blocks || online)) {
     fail(

@@ -106,6 +106,7 @@ class Estimator {
     if (recipe_.balance_heads) add("balance", channel_maxima());
     if (recipe_.split) add("split", channel_maxima());
     if (recipe_.r1 != Rotation::kNone) add("rotate", {.fp32 = 4.0 * s_.hidden * weights()});
+    if (recipe_.flatten) add("flatten", flattening());
     if (recipe_.sensitivity) add("sensitivity", forward(4, std::min(load_.length, 2048)) * 2.0);
     if (!recipe_.budget.empty()) add("widths", widths());
     add("calibrate", calibrate() * (recipe_.learn ? 2.0 : 1.0), load_.processes);
@@ -170,6 +171,14 @@ class Estimator {
   Work prefix() const {
     return (forward(8, std::min(load_.length, 128)) + forward(24, std::min(load_.length, 16))) *
            9.0;
+  }
+
+  // Each step turns a part of the weights, twice, and itself with products of its matrix.
+  Work flattening() const {
+    const double steps = recipe_.flatten->steps, n = s_.hidden;
+    return {.fp32 = (4.0 * n * s_.linear / 17 + 20.0 * n * n * n) * steps,
+            .values = 8.0 * s_.linear / 17 * steps,
+            .calls = s_.nodes * steps};
   }
 
   // A forward in fp32 for each group, on average of half the layers, of 4 windows of 128 tokens.

@@ -96,10 +96,9 @@ FloatModel load(Run& run) {
 }
 
 // The first worker's windows serve.
-void watch_unrotated(Run& run, const FloatModel& model, const Graph& graph) {
+void watch_unrotated(Run& run, const Graph& graph) {
   if (!run.o.workers.first()) return;
-  run.unrotated = UnrotatedInputs(
-      graph, make_rotations(model.config, run.recipe.r1, run.recipe.r2, run.o.seed));
+  run.unrotated = UnrotatedInputs(graph, run.rotations);
 }
 
 std::vector<SiteStatistics> observe(Run& run, const FloatModel& model, const Graph& graph,
@@ -157,9 +156,7 @@ void learn_section(Run& run, const std::string& section, const LearnSpec& spec, 
   options.section = section;
   options.texts = &run.texts.learning;
   options.held_out = run.texts.held_out;
-  if (spec.rotations) {
-    options.rotations = make_rotations(student.config, run.recipe.r1, run.recipe.r2, run.o.seed);
-  }
+  if (spec.rotations) options.rotations = run.rotations;
   options.seed = run.o.seed;
   if (!gains_from_bf16(student.config.hidden_size)) options.type = torch::kFloat32;
   options.workers = run.o.workers;
@@ -264,7 +261,7 @@ void make_artifact(Run& run, const fs::path& folder) {
   take_outliers_away(run, model, graph, tokenizer);
   FloatModel unrotated = run.learns_rotations() ? model : FloatModel{};
   turn(run, model, graph);
-  watch_unrotated(run, model, graph);
+  watch_unrotated(run, graph);
   std::vector<SiteStatistics> stats = observe(run, model, graph, run.unrotated.hook());
   assign_ranges(graph, stats);
   if (!run.learns_rotations()) keep_float_run(run, model, graph);

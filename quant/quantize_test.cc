@@ -228,6 +228,35 @@ TEST(Quantize, BalancesHeadsIfTheRecipeSaysSo) {
   EXPECT_NE(scale(values), plain_values);
 }
 
+TEST(Quantize, FlattenedWeightsHaveMoreSqnr) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+  options.recipe = test_recipe("w4a8kv8");
+  const auto mean_sqnr = [&] {
+    quantize(options);
+    double sum = 0.0;
+    const nlohmann::json report = read_json(options.out / "report.json");
+    for (const auto& weight : report["weights"]) sum += weight["sqnr"].get<double>();
+    return sum / static_cast<double>(report["weights"].size());
+  };
+  const double plain = mean_sqnr();
+  options.recipe.flatten = FlattenSpec{};
+  EXPECT_GT(mean_sqnr(), plain + 0.1);
+  const nlohmann::json powers = read_json(options.out / "report.json")["flatten"]["fourth_powers"];
+  EXPECT_LT(powers[1].get<double>(), powers[0].get<double>());
+}
+
+TEST(Quantize, FlattenWithoutAnythingToTurnOrRoundIsRefused) {
+  const TestFolder folder;
+  QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");
+  options.recipe = test_recipe("w8a8kv8");
+  options.recipe.flatten = FlattenSpec{};
+  EXPECT_THAT(error_of([&] { quantize(options); }), HasSubstr("for 4-bit weights"));
+  options.recipe = test_recipe("w4a8kv8-norot");
+  options.recipe.flatten = FlattenSpec{};
+  EXPECT_THAT(error_of([&] { quantize(options); }), HasSubstr("both are none"));
+}
+
 TEST(Quantize, SensitivityWidensTheChosenLayers) {
   const TestFolder folder;
   QuantizeOptions options = options_for("tiny-llama", folder.path() / "out");

@@ -28,6 +28,7 @@ nlohmann::json to_json(const Findings& findings, const Recipe& recipe) {
     report["prefix"] = {{"tokens", findings.prefix.prefix.tokens},
                         {"outlier_bits", findings.prefix.bits}};
   }
+  if (recipe.flatten) report["flatten"] = {{"fourth_powers", findings.fourth_powers}};
   for (const auto& [name, rounding] : findings.rounding) {
     report["rounding"].push_back(
         {{"name", name}, {"gptq_error", rounding.gptq_error}, {"error", rounding.error}});

@@ -6,6 +6,7 @@
 //    "sites":   [{"name", "dtype", "scale", "zero_point", "min", "max", "mean", "sigma", "sqnr"}],
 //    "weights": [{"name", "bits", "block_size" (if there are blocks), "sqnr"}],
 //    "prefix": {"tokens", "outlier_bits": before, and after each token},
+//    "flatten": {"fourth_powers": the weights' that R1 turns, before and after}  (flatten.h),
 //    "rounding": [{"name", "gptq_error", "error": after scales and integers were improved}],
 //    "histograms": [{"name", "low", "high", "counts", "relative_error",
 //                    "before": {"low", "high", "counts"} (if it was rotated)}],
@@ -24,6 +25,7 @@
 // bits, whatever the site's width: which inputs would gain from 16.
 #pragma once
 
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -43,6 +45,7 @@ namespace qnpu {
 // What the steps found out, each if the recipe has it.
 struct Findings {
   PrefixSearch prefix;
+  std::array<double, 2> fourth_powers{};
   RoundingReports rounding;
   Sensitivity sensitivity;
   WidthChoice widths;

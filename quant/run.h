@@ -50,6 +50,7 @@ struct Run {
   TextWindows texts;
   WorkFolder work;
   Findings findings;
+  Rotations rotations;  // by which the model is turned, or where learned ones start
   UnrotatedInputs unrotated;
   FloatRun float_run;  // what the artifact is compared with
   QuantizeResult result;

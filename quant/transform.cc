@@ -2,6 +2,7 @@
 
 #include "quant/balance_heads.h"
 #include "quant/channel_maxima.h"
+#include "quant/flatten.h"
 #include "quant/memory.h"
 #include "quant/online.h"
 #include "quant/smooth.h"
@@ -50,6 +51,22 @@ void split(Run& run, FloatModel& model, Graph& graph) {
   return_free_memory();
 }
 
+// Turns the model on, to where its weights round best.
+void flatten_weights(Run& run, FloatModel& model, const Graph& graph) {
+  const Stopwatch watch(run.result.seconds["flatten"]);
+  run.report("flatten", 0, 1);
+  const Flattening found =
+      flatten(model, graph, run.recipe, run.progress_of("flatten"), run.o.workers);
+  rotate(model, found.rotations);
+  Rotations& all = run.rotations;
+  if (all.r1.defined()) all.r1 = torch::matmul(all.r1, found.rotations.r1.cpu());
+  for (size_t layer = 0; layer < all.r2.size(); ++layer) {
+    all.r2[layer] = torch::matmul(all.r2[layer], found.rotations.r2[layer].cpu());
+  }
+  run.findings.fourth_powers = {found.before, found.after};
+  return_free_memory();
+}
+
 // The most sensitive inputs of down_proj get 16 bits.
 void widen(Run& run, const FloatModel& model, Graph& graph) {
   const Stopwatch watch(run.result.seconds["sensitivity"]);
@@ -85,9 +102,11 @@ void turn(Run& run, FloatModel& model, Graph& graph) {
   {
     run.report("rotate", 0, 1);
     const Stopwatch watch(run.result.seconds["rotate"]);
-    rotate(model, run.recipe.r1, run.recipe.r2, run.o.seed);
+    run.rotations = make_rotations(model.config, run.recipe.r1, run.recipe.r2, run.o.seed);
+    rotate(model, run.rotations);
     return_free_memory();
   }
+  if (run.recipe.flatten) flatten_weights(run, model, graph);
   rotate_online(model, graph, run.recipe);
   if (run.recipe.sensitivity) widen(run, model, graph);
   if (!run.recipe.budget.empty()) choose(run, model, graph);
