@@ -53,16 +53,14 @@ Tensor vectors(const Turned& turned, int64_t first, int64_t stride) {
 }
 
 struct Sums {
-  Tensor gradient;  // of the sum of fourth powers: 4 v' (v R)^3, [n, n] fp32
-  double powers = 0.0;
+  Tensor gradient;     // of the sum of fourth powers: 4 v' (v R)^3, [n, n] fp32
   double count = 0.0;  // of vectors
 };
 
 void add(const std::vector<Tensor>& rows, const Tensor& r, Sums& sums) {
   const Tensor v = torch::cat(rows);
   const Tensor y = torch::matmul(v, r);
-  const Tensor cubes = y * y * y;
-  sums.powers += (cubes * y).sum(torch::kFloat64).item<double>();
+  const Tensor cubes = y.square().mul_(y);
   sums.count += static_cast<double>(v.size(0));
   sums.gradient.addmm_(v.t(), cubes, 1, 4);
 }
@@ -85,12 +83,14 @@ Sums sums_of(const std::vector<Turned>& all, const Tensor& r, int64_t first, int
   return sums;
 }
 
-// The mean of all vectors' fourth powers, of all workers.
+// The mean of all vectors' fourth powers, of all workers. Their sum is that of R times its gradient,
+// over 4.
 double fourth_powers(const std::vector<Turned>& all, const Tensor& r, const Workers& workers) {
   Sums sums = sums_of(all, r, workers.rank(), workers.size());
-  workers.sum(sums.powers);
+  double powers = (sums.gradient * r).sum(torch::kFloat64).item<double>() / 4;
+  workers.sum(powers);
   workers.sum(sums.count);
-  return sums.powers / (sums.count * static_cast<double>(r.size(0)));
+  return powers / (sums.count * static_cast<double>(r.size(0)));
 }
 
 // One step against `gradient`, whose length does not matter: at first by kAngle, then falling along
@@ -109,7 +109,7 @@ Tensor flat_residual(const std::vector<Turned>& all, int64_t n, int steps,
   Tensor r = torch::eye(n, all.front().weight.options());
   Tensor momentum = torch::zeros_like(r);
   for (int step = 0; step < steps; ++step) {
-    const int64_t first = step % kParts * workers.size() + workers.rank();
+    const int64_t first = step % kParts + kParts * workers.rank();
     Tensor gradient = sums_of(all, r, first, kParts * workers.size()).gradient;
     workers.sum(gradient);
     turn_against(gradient, static_cast<double>(step) / steps, r, momentum);

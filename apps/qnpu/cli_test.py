@@ -721,6 +721,7 @@ class SeveralProcesses(Case):
     def recipe(self, steps):
         return self.write(f"learn-{steps}.json", json.dumps({
             "name": "learn", "rotation": {"r1": "hadamard", "r2": "hadamard"},
+            "flatten": {"steps": 20},
             "rules": [{"match": "layers.*_proj.weight", "bitwidth": 4}],
             "learn": {"steps": steps, "sequences": 3, "length": 32, "rotations": True,
                       "input_scales": True, "weight_scales": True, "lr_scales": 0.3}}))

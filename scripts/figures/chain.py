@@ -25,7 +25,7 @@ def chain() -> list[Step]:
     """From rounding to nearest to the recipes `fast` and `default`; each adds to the one before."""
     fast = quantnpu.recipes.load("fast")
     recipe = copy.deepcopy(fast)
-    for section in ("prefix", "split", "gptq"):
+    for section in ("prefix", "split", "flatten", "gptq"):
         del recipe[section]
     recipe["rotation"].update(r1="none", r2="none")
     recipe["rules"] = MINMAX
@@ -40,6 +40,7 @@ def chain() -> list[Step]:
     add("prefix", "+ prefix", prefix=fast["prefix"])
     add("split", "+ channels split", split=fast["split"])
     add("mse", "+ ranges by squared error", rules=fast["rules"])
+    add("flatten", "+ rotations flattened", flatten=fast["flatten"])
     steps.append(Step("fast", "+ GPTQ with feedback (fast)", fast))
     default = quantnpu.recipes.load("default")
     steps.append(Step("default", "+ scales and norms tuned (default)", default))
