@@ -3,8 +3,8 @@
 //   real = scale * (q - zero_point)
 //
 // One struct for every tensor of the program; AIMET's and QNN's forms are projections made by
-// export/. Weights are symmetric in [-7, 7] or [-8, 7] (4 bits) or [-127, 127] (8 bits), zero point 0;
-// activations are signed inside, and the exporter stores them unsigned with 128 or 32768 added.
+// export/. Weights are symmetric in [-7, 7] or [-8, 7] (4 bits) or [-127, 127] (8 bits), zero point
+// 0; activations are signed inside, and the exporter stores them unsigned with 128 or 32768 added.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct QParams {
   int block_size = 0;               // 0: not per block
 };
 
-// Smallest and largest stored integer of an activation (quant/weights.h has those of weights). A 4-bit
-// activation is stored in a byte of its own, 4-bit weights two in a byte.
+// Smallest and largest stored integer of an activation (quant/weights.h has those of weights). A
+// 4-bit activation is stored in a byte of its own, 4-bit weights two in a byte.
 struct IntegerRange {
   int32_t qmin;
   int32_t qmax;

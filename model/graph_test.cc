@@ -208,9 +208,9 @@ TEST(Graph, BlocksThatCannotBeAreRefused) {
 }
 
 TEST(Graph, OnlyWeightsHaveTheIntegerMinusEight) {
-  const Graph graph = build_graph(
-      tiny_config("llama"),
-      with_rules(R"([{"match": "*_proj.weight", "bitwidth": 4, "narrow_range": false},
+  const Graph graph =
+      build_graph(tiny_config("llama"),
+                  with_rules(R"([{"match": "*_proj.weight", "bitwidth": 4, "narrow_range": false},
                      {"match": "layers.1.mlp.down_proj.weight", "narrow_range": true}])"));
   for (const Graph& g : {graph, graph_from_json(graph_to_json(graph))}) {
     EXPECT_FALSE(g.site(g.find_site("layers.1.self_attn.q_proj.weight")).spec.narrow_range);

@@ -20,7 +20,8 @@ void check_blocks(const Site& site, const std::string& rule) {
         rule, size, site.name, site.spec.bitwidth);
   }
   if (!site.spec.narrow_range) {
-    fail("{}: site '{}' cannot have both a block_size and \"narrow_range\": false", rule, site.name);
+    fail("{}: site '{}' cannot have both a block_size and \"narrow_range\": false", rule,
+         site.name);
   }
   if (site.cols % size != 0) {
     fail("{}: blocks of {} do not divide the {} inputs of site '{}'", rule, size, site.cols,

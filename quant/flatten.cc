@@ -1,12 +1,13 @@
 #include "quant/flatten.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <numbers>
 
-#include "base/status.h"
 #include "quant/channel_pairs.h"
 #include "quant/learn/cayley.h"
+#include "quant/spill.h"
 
 namespace qnpu {
 namespace {
@@ -15,7 +16,7 @@ using torch::Tensor;
 
 // Steps see one part of the vectors after the other. 17 is prime to all head sizes, so that each
 // part has rows of all kinds.
-constexpr int64_t kParts = 17;
+constexpr int kParts = 17;
 constexpr int64_t kRows = 4096;  // at a time
 constexpr int kValueSteps = 100;
 constexpr double kAngle = 0.3;  // the root mean square of a first step's, in radians
@@ -65,8 +66,10 @@ void add(const std::vector<Tensor>& rows, const Tensor& r, Sums& sums) {
   sums.gradient.addmm_(v.t(), cubes, 1, 4);
 }
 
-Sums sums_of(const std::vector<Turned>& all, const Tensor& r, int64_t first, int64_t stride) {
-  Sums sums{torch::zeros_like(r)};
+// Of one part of the vectors, and of that this worker's.
+void add_part(const std::vector<Turned>& all, const Tensor& r, int part, const Workers& workers,
+              Sums& sums) {
+  const int64_t first = part + kParts * workers.rank(), stride = kParts * workers.size();
   std::vector<Tensor> rows;
   int64_t count = 0;
   const auto flush = [&] {
@@ -76,17 +79,18 @@ Sums sums_of(const std::vector<Turned>& all, const Tensor& r, int64_t first, int
   };
   for (const Turned& turned : all) {
     rows.push_back(vectors(turned, first, stride));
+    release_pages(turned.weight);
     count += rows.back().size(0);
     if (count >= kRows) flush();
   }
   flush();
-  return sums;
 }
 
-// The mean of all vectors' fourth powers, of all workers. Their sum is that of R times its gradient,
-// over 4.
+// The mean of all vectors' fourth powers, of all workers. Their sum is that of R times its
+// gradient, over 4.
 double fourth_powers(const std::vector<Turned>& all, const Tensor& r, const Workers& workers) {
-  Sums sums = sums_of(all, r, workers.rank(), workers.size());
+  Sums sums{torch::zeros_like(r)};
+  for (int part = 0; part < kParts; ++part) add_part(all, r, part, workers, sums);
   double powers = (sums.gradient * r).sum(torch::kFloat64).item<double>() / 4;
   workers.sum(powers);
   workers.sum(sums.count);
@@ -109,10 +113,10 @@ Tensor flat_residual(const std::vector<Turned>& all, int64_t n, int steps,
   Tensor r = torch::eye(n, all.front().weight.options());
   Tensor momentum = torch::zeros_like(r);
   for (int step = 0; step < steps; ++step) {
-    const int64_t first = step % kParts + kParts * workers.rank();
-    Tensor gradient = sums_of(all, r, first, kParts * workers.size()).gradient;
-    workers.sum(gradient);
-    turn_against(gradient, static_cast<double>(step) / steps, r, momentum);
+    Sums sums{torch::zeros_like(r)};
+    add_part(all, r, step % kParts, workers, sums);
+    workers.sum(sums.gradient);
+    turn_against(sums.gradient, static_cast<double>(step) / steps, r, momentum);
     progress(step + 1);
   }
   return orthogonalised(r);

@@ -18,9 +18,9 @@ struct LinearToFreeze {
   const float* bias = nullptr;  // [N] fp32 or null
   std::vector<float> scale;     // [N] wished scale of each row; 0 for a row of zeros
   IntegerRange weight_range{-127, 127};
-  int block_size = 0;           // inputs of a block; 0: none
-  std::vector<float> blocks;    // [N, K / block_size] wished scales (block_weights.h)
-  int activation_bits = 8;      // of the input: 4, 8 or 16; 4 make an 8-bit linear
+  int block_size = 0;         // inputs of a block; 0: none
+  std::vector<float> blocks;  // [N, K / block_size] wished scales (block_weights.h)
+  int activation_bits = 8;    // of the input: 4, 8 or 16; 4 make an 8-bit linear
   double x_scale = 0.0;
   double y_scale = 0.0;
 };

@@ -19,12 +19,12 @@
 namespace qnpu {
 
 struct GptqProblem {
-  torch::Tensor weight;   // [N, K] fp32: the weights wished for; tensors are on the CPU
-  torch::Tensor hessian;  // [K, K] fp32 or fp64, symmetric
+  torch::Tensor weight;       // [N, K] fp32: the weights wished for; tensors are on the CPU
+  torch::Tensor hessian;      // [K, K] fp32 or fp64, symmetric
   IntegerRange range{-7, 7};  // of the integers
-  double damping = 0.01;  // times the mean of H's diagonal, added to it
-  bool order = true;      // columns by falling diagonal of H
-  int descents = 3;       // turns of scale and coordinate descent
+  double damping = 0.01;      // times the mean of H's diagonal, added to it
+  bool order = true;          // columns by falling diagonal of H
+  int descents = 3;           // turns of scale and coordinate descent
   // The nearest scale that the row may have (freeze_linear.h: snap_scale); empty: any.
   std::function<float(float scale)> snap;
 };

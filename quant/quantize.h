@@ -26,9 +26,10 @@ struct QuantizeOptions {
   torch::Device device = torch::kCPU;  // where the model's tensors and what it computes are
   Workers workers;  // the first of them writes the artifact, the others only help
   // Called often, from one thread. `step` is "load", "sample", "prefix", "smooth", "balance",
-  // "split", "rotate", "flatten", "sensitivity", "widths", "calibrate", "learn", "round", "tune", "freeze" or
-  // "compare", in this order, those that the recipe has. May throw, to stop: what was begun is then
-  // removed, but for the state of a run that learns, which goes on there when it is started again.
+  // "split", "rotate", "flatten", "sensitivity", "widths", "calibrate", "learn", "round", "tune",
+  // "freeze" or "compare", in this order, those that the recipe has. May throw, to stop: what was
+  // begun is then removed, but for the state of a run that learns, which goes on there when it is
+  // started again.
   std::function<void(const std::string& step, int done, int total)> progress;
   // The same for each step of "learn" and "tune", with its loss and learning rates; without it,
   // `progress` is called.

@@ -1,6 +1,6 @@
 // Scales and integers of weights: symmetric, one scale per output channel (row), integers in
-// [-7, 7] or [-8, 7] (4 bits) or [-127, 127] (8 bits). Rows are independent of each other, so any cut into
-// ranges of rows, and any number of threads, gives the same numbers.
+// [-7, 7] or [-8, 7] (4 bits) or [-127, 127] (8 bits). Rows are independent of each other, so any
+// cut into ranges of rows, and any number of threads, gives the same numbers.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ struct WeightRows {
   int64_t k = 0;
 };
 
-// -7 .. 7, or with `narrow_range` false -8 .. 7, for 4 bits; -127 .. 127 for 8. An Error for others.
+// -7 .. 7, or with `narrow_range` false -8 .. 7, for 4 bits; -127 .. 127 for 8. An Error for
+// others.
 IntegerRange weight_range(const QuantSpec& spec);
 
 // One scale per row into `scale` [n]; 0 for a row of zeros.

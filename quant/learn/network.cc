@@ -82,8 +82,7 @@ void Network::fill(LinearGroup& group, bool round) {
     group.codes = torch::empty(weights.sizes(), weights.options().dtype(options_.type));
     for (const LinearPart& part : group.parts) {
       const auto rows = [&](const Tensor& t) { return t.narrow(0, part.first, part.rows); };
-      const auto [qmin, qmax] =
-          weight_range(graph_.site(graph_.nodes[part.node].weight).spec);
+      const auto [qmin, qmax] = weight_range(graph_.site(graph_.nodes[part.node].weight).spec);
       const Grid grid{1.0f, static_cast<float>(qmin), static_cast<float>(qmax)};
       const Tensor steps = rows(weights) / rows(group.scale).unsqueeze(1);
       rows(group.codes).copy_(ops::fake_quant(steps, grid, 1.0f, options_.type));

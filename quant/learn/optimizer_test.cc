@@ -51,8 +51,7 @@ TEST_P(Optimizers, WeightsFollowTorchsAdam) {
     adam_weights(w, step, m, v);
     EXPECT_LT(max_difference(w.x, wanted), 2e-5);
     EXPECT_EQ(w.g.count_nonzero().item<int>(), 0);
-    EXPECT_TRUE(
-        torch::equal(w.codes.to(torch::kFloat64), w.x.to(torch::kFloat64).round()));
+    EXPECT_TRUE(torch::equal(w.codes.to(torch::kFloat64), w.x.to(torch::kFloat64).round()));
   }
 }
 
