@@ -721,7 +721,6 @@ class SeveralProcesses(Case):
     def recipe(self, steps):
         return self.write(f"learn-{steps}.json", json.dumps({
             "name": "learn", "rotation": {"r1": "hadamard", "r2": "hadamard"},
-            "flatten": {"steps": 20},
             "rules": [{"match": "layers.*_proj.weight", "bitwidth": 4}],
             "learn": {"steps": steps, "sequences": 3, "length": 32, "rotations": True,
                       "input_scales": True, "weight_scales": True, "lr_scales": 0.3}}))
@@ -747,6 +746,24 @@ class SeveralProcesses(Case):
         for key in ("before", "after"):
             self.assertAlmostEqual(same["held_out"][0][key], report["held_out"][0][key], places=3)
         self.assertEqual([x.name for x in (self.folder / "two.work").iterdir()], ["log.jsonl"])
+
+    def test_two_flatten_as_one_does(self):
+        recipe = self.write("flatten.json", json.dumps({
+            "name": "flatten", "rotation": {"r1": "hadamard", "r2": "hadamard"}, "flatten": {},
+            "rules": [{"match": "layers.*_proj.weight", "bitwidth": 4}]}))
+        scales, powers = [], []
+        for processes in (1, 2):
+            out = self.folder / f"flattened-{processes}"
+            result = self.quantize(out, "--processes", processes, recipe=recipe)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            scales.append(self.scales(out))
+            powers.append(json.loads((out / "report.json").read_text())["flatten"]["fourth_powers"])
+        self.assertEqual(scales[0].keys(), scales[1].keys())
+        for name, scale in scales[0].items():
+            self.assertAlmostEqual(scales[1][name] / scale, 1, delta=1e-3, msg=name)
+        for one, two in zip(*powers):
+            self.assertAlmostEqual(one, two, places=4)
+        self.assertLess(powers[0][1], powers[0][0])
 
     def start(self, name):
         """A long run of two processes: the first, and the id of the second once it learns."""
