@@ -1,5 +1,6 @@
 #include "quant/freeze_laws.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/status.h"
@@ -16,6 +17,54 @@ bool is_attention_product(const Node& node) {
 // Scales this near are made equal: the NPU's compiler may take them for equal or not.
 constexpr double kSameScale = 0x1p-12;
 
+// The compiler was seen to round a multiplier of n + 0.504 down.
+constexpr double kFromTie = 1.0 / 32;
+constexpr float kAside = 1.0f + 0x1p-18f;
+constexpr int kMostSteps = 64;
+
+bool is_near_tie(const Graph& graph, const Node& node, AddLaw law) {
+  const double out = scale_of(graph, node.out);
+  return std::any_of(node.in.begin(), node.in.end(), [&](int in) {
+    const double m = std::ldexp(scale_of(graph, in) / out, law.shift);
+    return std::fabs(m - std::floor(m) - 0.5) < kFromTie;
+  });
+}
+
+// An output scale that is one of the inputs' stays.
+void move_aside(Graph& graph, const Node& node) {
+  float& out = graph.sites[static_cast<size_t>(node.out)].qparams.scale[0];
+  for (const int in : node.in) {
+    if (graph.site(in).qparams.scale[0] == out) return;
+  }
+  const auto law = [&] {
+    return make_add16(scale_of(graph, node.in[0]), scale_of(graph, node.in[1]), out);
+  };
+  for (int i = 0; i < kMostSteps && is_near_tie(graph, node, law()); ++i) out *= kAside;
+}
+
+struct SnappedProduct {
+  double multiplier;  // of 12 significant bits
+  float out_scale;
+};
+
+// The compiler keeps all 24 bits of its ratio, formed in single precision as (a / out) * b: results
+// are exact only if it *is* a number of 12 bits. One of the nearest five is, for one of the
+// nearest output scales.
+SnappedProduct snap_product(float a, float b, double out) {
+  const double product = static_cast<double>(a) * b;
+  const double m = snap_multiplier(product / out);
+  const double step = std::ldexp(1.0, std::ilogb(m) - 11);
+  for (const int steps : {0, 1, -1, 2, -2}) {
+    const double near = snap_multiplier(m + steps * step);
+    const auto nearest = static_cast<float>(product / near);
+    for (const float scale :
+         {nearest, std::nextafterf(nearest, 0.0f), std::nextafterf(nearest, HUGE_VALF)}) {
+      if (a / scale * b == near) return {near, scale};
+    }
+  }
+  return {m, static_cast<float>(product / m)};
+}
+
 }  // namespace
 
 void snap_sums(Graph& graph) {
@@ -27,6 +76,11 @@ void snap_sums(Graph& graph) {
       if (std::fabs(ratio - 1.0) < kSameScale)
         out.qparams.scale[0] = graph.site(in).qparams.scale[0];
     }
+    try {
+      move_aside(graph, node);
+    } catch (const Error& error) {
+      fail("node '{}': {}", node.name, error.what());
+    }
   }
   apply_ties(graph);
 }
@@ -34,13 +88,13 @@ void snap_sums(Graph& graph) {
 void snap_attention_products(Graph& graph) {
   for (Node& node : graph.nodes) {
     if (!is_attention_product(node)) continue;
-    const double product = scale_of(graph, node.in[0]) * scale_of(graph, node.in[1]);
-    const double m = snap_multiplier(product / scale_of(graph, node.out));
+    const auto input = [&](int i) { return graph.site(node.in[i]).qparams.scale[0]; };
+    const SnappedProduct snapped = snap_product(input(0), input(1), scale_of(graph, node.out));
     const TieRoot root = tie_root(graph, node.out);
     graph.sites[static_cast<size_t>(root.site)].qparams.scale[0] =
-        static_cast<float>(product / m / root.ratio);
+        static_cast<float>(snapped.out_scale / root.ratio);
     try {
-      node.law = make_requant16(m);
+      node.law = make_requant16(snapped.multiplier);
     } catch (const Error& error) {
       fail("node '{}': {}", node.name, error.what());
     }
