@@ -17,8 +17,9 @@ bool is_attention_product(const Node& node) {
 // Scales this near are made equal: the NPU's compiler may take them for equal or not.
 constexpr double kSameScale = 0x1p-12;
 
-// The compiler was seen to round a multiplier of n + 0.504 down.
-constexpr double kFromTie = 1.0 / 32;
+// The compiler was seen to round a multiplier of 28583.504 down: some units of single precision
+// off.
+constexpr double kFromTie = 0x1p-21;  // of the multiplier
 constexpr float kAside = 1.0f + 0x1p-18f;
 constexpr int kMostSteps = 64;
 
@@ -26,20 +27,24 @@ bool is_near_tie(const Graph& graph, const Node& node, AddLaw law) {
   const double out = scale_of(graph, node.out);
   return std::any_of(node.in.begin(), node.in.end(), [&](int in) {
     const double m = std::ldexp(scale_of(graph, in) / out, law.shift);
-    return std::fabs(m - std::floor(m) - 0.5) < kFromTie;
+    return std::fabs(m - std::floor(m) - 0.5) < kFromTie * m;
   });
 }
 
 // An output scale that is one of the inputs' stays.
 void move_aside(Graph& graph, const Node& node) {
-  float& out = graph.sites[static_cast<size_t>(node.out)].qparams.scale[0];
   for (const int in : node.in) {
-    if (graph.site(in).qparams.scale[0] == out) return;
+    if (scale_of(graph, in) == scale_of(graph, node.out)) return;
   }
   const auto law = [&] {
-    return make_add16(scale_of(graph, node.in[0]), scale_of(graph, node.in[1]), out);
+    return make_add16(scale_of(graph, node.in[0]), scale_of(graph, node.in[1]),
+                      scale_of(graph, node.out));
   };
-  for (int i = 0; i < kMostSteps && is_near_tie(graph, node, law()); ++i) out *= kAside;
+  const auto root = static_cast<size_t>(tie_root(graph, node.out).site);
+  for (int i = 0; i < kMostSteps && is_near_tie(graph, node, law()); ++i) {
+    graph.sites[root].qparams.scale[0] *= kAside;
+    apply_ties(graph);
+  }
 }
 
 struct SnappedProduct {
