@@ -62,8 +62,8 @@ SnappedProduct snap_product(float a, float b, double out) {
   for (const int steps : {0, 1, -1, 2, -2}) {
     const double near = snap_multiplier(m + steps * step);
     const auto nearest = static_cast<float>(product / near);
-    for (const float scale :
-         {nearest, std::nextafterf(nearest, 0.0f), std::nextafterf(nearest, HUGE_VALF)}) {
+    for (const int units : {0, 1, -1, 2, -2, 3, -3, 4, -4}) {  // of single precision
+      const float scale = nearest * (1.0f + static_cast<float>(units) * 0x1p-23f);
       if (a / scale * b == near) return {near, scale};
     }
   }

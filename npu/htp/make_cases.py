@@ -71,7 +71,7 @@ def linear(cases, rng, bits, weight_bits, k, n, gain, bias=False, m=24):
     low, top = (-127, 127) if weight_bits == 8 else (-8, 7)
     xq = symmetric(bits, 0.02 if bits == 8 else 0.02 / 256)
     real = rng.normal(size=(k, n)) * 0.05 * rng.uniform(0.2, 1, n)
-    ws = np.abs(real).max(0) / top * 0.8  # both ends are used
+    ws = np.abs(real).max(0) / top
     x = activations(rng, (m, k), bits)
     wide = (x[5:] * xq.scale) @ real
     yq = symmetric(bits, np.abs(wide).max() / ((1 << (bits - 1)) - 1) / gain)
