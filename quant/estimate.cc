@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "model/budget.h"
+#include "quant/flatten.h"
 #include "quant/matmul.h"
 #include "quant/tensor.h"
 
@@ -176,8 +177,8 @@ class Estimator {
   // Each step turns a part of the weights, twice, and itself with products of its matrix.
   Work flattening() const {
     const double steps = recipe_.flatten->steps, n = s_.hidden;
-    return {.fp32 = (4.0 * n * s_.linear / 17 + 20.0 * n * n * n) * steps,
-            .values = 8.0 * s_.linear / 17 * steps,
+    return {.fp32 = (4.0 * n * s_.linear / kFlattenParts + 20.0 * n * n * n) * steps,
+            .values = 8.0 * s_.linear / kFlattenParts * steps,
             .calls = s_.nodes * steps};
   }
 

@@ -14,9 +14,6 @@ namespace {
 
 using torch::Tensor;
 
-// Steps see one part of the vectors after the other. 17 is prime to all head sizes, so that each
-// part has rows of all kinds.
-constexpr int kParts = 17;
 constexpr int64_t kRows = 4096;  // at a time
 constexpr int kValueSteps = 100;
 constexpr double kAngle = 0.3;  // the root mean square of a first step's, in radians
@@ -69,7 +66,8 @@ void add(const std::vector<Tensor>& rows, const Tensor& r, Sums& sums) {
 // Of one part of the vectors, and of that this worker's.
 void add_part(const std::vector<Turned>& all, const Tensor& r, int part, const Workers& workers,
               Sums& sums) {
-  const int64_t first = part + kParts * workers.rank(), stride = kParts * workers.size();
+  const int64_t first = part + kFlattenParts * workers.rank(),
+                stride = kFlattenParts * workers.size();
   std::vector<Tensor> rows;
   int64_t count = 0;
   const auto flush = [&] {
@@ -90,7 +88,7 @@ void add_part(const std::vector<Turned>& all, const Tensor& r, int part, const W
 // gradient, over 4.
 double fourth_powers(const std::vector<Turned>& all, const Tensor& r, const Workers& workers) {
   Sums sums{torch::zeros_like(r)};
-  for (int part = 0; part < kParts; ++part) add_part(all, r, part, workers, sums);
+  for (int part = 0; part < kFlattenParts; ++part) add_part(all, r, part, workers, sums);
   double powers = (sums.gradient * r).sum(torch::kFloat64).item<double>() / 4;
   workers.sum(powers);
   workers.sum(sums.count);
@@ -114,7 +112,7 @@ Tensor flat_residual(const std::vector<Turned>& all, int64_t n, int steps,
   Tensor momentum = torch::zeros_like(r);
   for (int step = 0; step < steps; ++step) {
     Sums sums{torch::zeros_like(r)};
-    add_part(all, r, step % kParts, workers, sums);
+    add_part(all, r, step % kFlattenParts, workers, sums);
     workers.sum(sums.gradient);
     turn_against(sums.gradient, static_cast<double>(step) / steps, r, momentum);
     progress(step + 1);

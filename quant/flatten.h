@@ -22,6 +22,10 @@
 
 namespace qnpu {
 
+// Of the vectors each step of R1 sees one part, one after the other. 17 is prime to all head sizes,
+// so that each part has rows of all kinds.
+constexpr int kFlattenParts = 17;
+
 struct Flattening {
   Rotations rotations;  // to be applied to the model, on top of what it has been turned by
   double before = 0.0;  // L of R1 over all vectors

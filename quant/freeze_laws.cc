@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "model/laws.h"
+#include "quant/freeze_linear.h"
 #include "quant/ranges.h"
 
 namespace qnpu {
@@ -57,17 +58,15 @@ struct SnappedProduct {
 // nearest output scales.
 SnappedProduct snap_product(float a, float b, double out) {
   const double product = static_cast<double>(a) * b;
-  const double m = snap_multiplier(product / out);
-  const double step = std::ldexp(1.0, std::ilogb(m) - 11);
-  for (const int steps : {0, 1, -1, 2, -2}) {
-    const double near = snap_multiplier(m + steps * step);
+  const auto near_ones = nearest_multipliers(product / out);
+  for (const double near : near_ones) {
     const auto nearest = static_cast<float>(product / near);
     for (const int units : {0, 1, -1, 2, -2, 3, -3, 4, -4}) {  // of single precision
       const float scale = nearest * (1.0f + static_cast<float>(units) * 0x1p-23f);
       if (a / scale * b == near) return {near, scale};
     }
   }
-  return {m, static_cast<float>(product / m)};
+  return {near_ones[0], static_cast<float>(product / near_ones[0])};
 }
 
 }  // namespace

@@ -41,15 +41,14 @@ float scale_for_multiplier(double m, double x_scale, double y_scale) {
 // The compiler keeps all 24 bits of its product, so 16-bit results are exact only if it *is* a
 // number of 12 bits. Not every such number is one; one of the nearest five is.
 Snapped snap(double wished, double x_scale, double y_scale) {
-  const double m = snap_multiplier(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
-  const double step = std::ldexp(1.0, std::ilogb(m) - 11);
+  const auto near_ones =
+      nearest_multipliers(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
   const float ratio = static_cast<float>(x_scale) / static_cast<float>(y_scale);
-  for (const int steps : {0, 1, -1, 2, -2}) {
-    const double near = snap_multiplier(m + steps * step);
+  for (const double near : near_ones) {
     const float scale = scale_for_multiplier(near, x_scale, y_scale);
     if (ratio * scale == near) return {near, scale};
   }
-  return {m, scale_for_multiplier(m, x_scale, y_scale)};
+  return {near_ones[0], scale_for_multiplier(near_ones[0], x_scale, y_scale)};
 }
 
 // Requantization of row n, and the scale that belongs to it.
@@ -99,6 +98,13 @@ void finish_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
 }
 
 }  // namespace
+
+std::array<double, 5> nearest_multipliers(double m) {
+  const double first = snap_multiplier(m);
+  const double step = std::ldexp(1.0, std::ilogb(first) - 11);
+  const auto beside = [&](int steps) { return snap_multiplier(first + steps * step); };
+  return {first, beside(1), beside(-1), beside(2), beside(-2)};
+}
 
 float snap_scale(double wished, double x_scale, double y_scale) {
   if (wished == 0.0) return 0.0f;

@@ -4,6 +4,7 @@
 // the bit): M is rounded first, the scale follows from it, and the weights are rounded with that.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -33,6 +34,9 @@ struct FrozenLinear {
   std::vector<int32_t> shift;     // [N]
   std::vector<int32_t> bias;      // [N] or empty; of a 16-bit linear divided by 256
 };
+
+// The five numbers of 12 significant bits nearest to m, the nearest first.
+std::array<double, 5> nearest_multipliers(double m);
 
 // The scale nearest to `wished` whose multiplier has 12 significant bits; 0 stays 0.
 float snap_scale(double wished, double x_scale, double y_scale);
