@@ -4,6 +4,7 @@
 #include <atomic>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "base/status.h"
 #include "io/folder_name.h"
@@ -36,15 +37,20 @@ std::string prompt_of(const ChatTemplate& chat_template, const std::vector<ChatM
 
 }  // namespace
 
+// The artifact is loaded first: of a folder that holds none that is what has to be said.
 Service::Service(const std::filesystem::path& artifact, const ServiceOptions& options)
-    : name_(replace_invalid_utf8(options.name.empty() ? folder_name(artifact) : options.name)),
+    : Service(load_artifact(artifact), artifact, options) {}
+
+Service::Service(std::shared_ptr<const Artifact> artifact, const std::filesystem::path& folder,
+                 const ServiceOptions& options)
+    : name_(replace_invalid_utf8(options.name.empty() ? folder_name(folder) : options.name)),
       created_(unix_time()),
       time_limit_(options.time_limit),
-      folder_(artifact),
-      tokenizer_(Tokenizer::load(artifact)),
-      engine_(load_artifact(artifact), options.engine, metrics_) {
+      folder_(folder),
+      tokenizer_(Tokenizer::load(folder)),
+      engine_(std::move(artifact), options.engine, metrics_) {
   try {
-    chat_template_ = load_chat_template(artifact);
+    chat_template_ = load_chat_template(folder);
   } catch (const Error&) {  // says where it looked, which is nothing to tell a client
     no_chat_ = fmt::format("The model '{}' has no chat template: use /v1/completions.", name_);
   }

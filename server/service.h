@@ -3,11 +3,13 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "io/chat_template.h"
 #include "io/tokenizer.h"
+#include "model/artifact.h"
 #include "server/answer.h"
 #include "server/api/answers.h"
 #include "server/api/requests.h"
@@ -44,6 +46,8 @@ class Service {
   std::shared_ptr<Channel> submit(const Job& job);
 
  private:
+  Service(std::shared_ptr<const Artifact> artifact, const std::filesystem::path& folder,
+          const ServiceOptions& options);
   std::vector<int32_t> encode(const std::string& text, bool add_special_tokens) const;
   void check_prompt(const std::vector<int32_t>& prompt, const std::string& param) const;
   void add_choices(const AnswerRequest& request, std::vector<int32_t> prompt, Job& job) const;

@@ -140,6 +140,11 @@ class Limits(Case):
             for word in ("qnpu: error: ", *words):
                 self.assertIn(str(word), result.stderr)
 
+    def test_a_folder_that_is_no_artifact(self):
+        result = run("serve", self.folder)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(f"{self.folder} holds no graph.json", result.stderr)
+
     def test_a_model_without_a_template(self):
         artifact = pathlib.Path(shutil.copytree(self.artifact, self.folder / "no-template"))
         config = json.loads((artifact / "tokenizer_config.json").read_text())
