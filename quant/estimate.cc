@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "model/budget.h"
+#include "quant/calibration_text.h"
 #include "quant/flatten.h"
 #include "quant/matmul.h"
 #include "quant/tensor.h"
@@ -105,7 +106,7 @@ class Estimator {
     if (recipe_.prefix) add("prefix", prefix() * recipe_.prefix->max_tokens);
     if (recipe_.smooth) add("smooth", channel_maxima());
     if (recipe_.balance_heads) add("balance", channel_maxima());
-    if (recipe_.split) add("split", channel_maxima());
+    if (recipe_.split) add("split", forward(range_windows(), load_.length));
     if (recipe_.r1 != Rotation::kNone) add("rotate", {.fp32 = 4.0 * s_.hidden * weights()});
     if (recipe_.flatten) add("flatten", flattening());
     if (recipe_.sensitivity) add("sensitivity", forward(4, std::min(load_.length, 2048)) * 2.0);
@@ -157,7 +158,11 @@ class Estimator {
     return work;
   }
 
-  // As smoothing, balancing and splitting look at them.
+  double range_windows() const {
+    return std::min(load_.windows, std::max(1, kRangeTokens / load_.length));
+  }
+
+  // As smoothing and balancing look at them.
   Work channel_maxima() const { return forward(8, std::min(load_.length, 1024)); }
 
   // Sequences of 256 tokens, a token of each at a time.
@@ -195,8 +200,7 @@ class Estimator {
   }
 
   Work calibrate() const {
-    const double windows = std::min<double>(load_.windows, std::max(1, 16384 / load_.length));
-    const double tokens = windows * load_.length;
+    const double windows = range_windows(), tokens = windows * load_.length;
     const Work observed{.values = kObservePasses * (s_.values + s_.vocab) * tokens};
     return forward(windows, load_.length) + head(tokens) + observed;
   }

@@ -34,10 +34,6 @@ namespace fs = std::filesystem;
 
 constexpr char kSampledText[] = "calibration.txt";
 
-// Ranges need less text than rounding does, and looking at every value costs more than computing
-// it.
-constexpr int kRangeTokens = 16384;
-
 // What this will take, before it is begun; the speeds are those of a CPU.
 void announce(Run& run, const Graph& graph) {
   if (!run.o.workers.first() || !run.o.device.is_cpu()) return;
@@ -104,8 +100,7 @@ void watch_unrotated(Run& run, const Graph& graph) {
 std::vector<SiteStatistics> observe(Run& run, const FloatModel& model, const Graph& graph,
                                     const SiteHook& rounding) {
   const Stopwatch watch(run.result.seconds["calibrate"]);
-  const auto most = static_cast<size_t>(std::max(1, kRangeTokens / run.o.length));
-  const std::vector<Window> windows = few(run.texts.calibration, most, run.o.length);
+  const std::vector<Window> windows = run.range_windows();
   run.report("calibrate", 0, static_cast<int>(windows.size()));
   const auto progress = run.progress_of("calibrate");
   return calibrate(model, graph, windows, progress, rounding, run.o.workers);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "quant/calibration_text.h"
@@ -39,6 +40,12 @@ struct Run {
 
   WindowProgress progress_of(const std::string& step) const {
     return [this, step](int done, int total) { report(step, done, total); };
+  }
+
+  // The text that ranges are found on.
+  std::vector<Window> range_windows() const {
+    const auto most = static_cast<size_t>(std::max(1, kRangeTokens / o.length));
+    return few(texts.calibration, most, static_cast<size_t>(o.length));
   }
 
   void say(const std::string& text) const {

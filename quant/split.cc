@@ -14,6 +14,7 @@ namespace {
 // Where most channels are tiny, all others look like outliers.
 constexpr double kMostCopies = 64.0;  // of a channel
 constexpr size_t kMostWidened = 2;    // times the width, before it is filled up
+constexpr double kUneven = 0.2;  // the smallest and the largest copy's distance from equal ones
 
 double median(std::vector<float> values) {
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
@@ -57,13 +58,19 @@ struct Layout {
   torch::Tensor down_factor;  // [1, F']
 };
 
+// Of copy i of m, so that all make 1.
+double share_of(int i, int m) {
+  if (m == 1) return 1.0;
+  return (1.0 + kUneven * (2.0 * i / (m - 1) - 1.0)) / m;
+}
+
 Layout layout_of(const SplitPlan& plan, torch::Device device) {
   std::vector<int64_t> source;
   std::vector<float> up, down;
   for (size_t j = 0; j < plan.copies.size(); ++j) {
     for (int copy = 0; copy < plan.copies[j]; ++copy) {
       source.push_back(static_cast<int64_t>(j));
-      up.push_back(static_cast<float>(1.0 / (plan.copies[j] * plan.balance[j])));
+      up.push_back(static_cast<float>(share_of(copy, plan.copies[j]) / plan.balance[j]));
       down.push_back(static_cast<float>(plan.balance[j]));
     }
   }

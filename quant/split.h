@@ -2,7 +2,9 @@
 // down(silu(gate x) * (up x)): channel j may be computed m times over, each copy with its up row
 // divided by m c and its down column multiplied by c, and nothing changes. Where a channel is far
 // larger than the others, that makes the range of down_proj's input, which has one scale for all
-// channels, smaller by m c. c moves a part of it into the weights of down_proj instead (balance),
+// channels, smaller by m c. The copies' shares of the channel differ a little: equal ones would be
+// rounded alike, by up_proj's output and by down_proj's input, and their errors add up m times
+// instead of averaging out. c moves a part of it into the weights of down_proj instead (balance),
 // without new channels; it is never below 1, so the output of up_proj does not grow.
 #pragma once
 

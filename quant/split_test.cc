@@ -1,13 +1,27 @@
 #include "quant/split.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "quant/test_models.h"
 
 namespace qnpu {
 namespace {
+
+// An MLP of one channel that passes its only input on, after the channel became `copies`.
+FloatModel one_channel_split(int copies) {
+  FloatModel model;
+  model.config.num_layers = 1;
+  model.config.intermediate_size = 1;
+  for (const char* name : {"gate", "up", "down"}) {
+    model.weights[fmt::format("layers.0.mlp.{}_proj.weight", name)] = torch::ones({1, 1});
+  }
+  split_mlp(model, 0, {{copies}, {1.0}});
+  return model;
+}
 
 TEST(PlanSplit, CopiesOutliersAndFillsUp) {
   std::vector<float> maxima(64, 1.0f);
@@ -70,6 +84,23 @@ TEST(PlanSplit, WidensAtMostTwice) {
   torch::Tensor one = torch::ones({100});
   one[3] = 1e9f;
   EXPECT_EQ(plan_split(one, spec).copies[3], 64);
+}
+
+// Copies of one channel, rounded like up_proj's output: equal ones would err together, by m times
+// the error of one; these err by about its square root.
+TEST(SplitMlp, CopiesAreRoundedIndependently) {
+  constexpr int kCopies = 16;
+  const FloatModel wide = one_channel_split(kCopies);
+  const torch::Tensor up = wide.weights.at("layers.0.mlp.up_proj.weight").select(1, 0);
+  const torch::Tensor down = wide.weights.at("layers.0.mlp.down_proj.weight").select(0, 0);
+  torch::manual_seed(6);
+  const torch::Tensor x = torch::rand({4000, 1}) * 100 + 100;
+  const torch::Tensor values = torch::matmul(x, up.unsqueeze(0));  // [4000, F']
+  const torch::Tensor error = torch::matmul(values.round() - values, down);
+  const double rms = error.square().mean().sqrt().item<double>();
+  const double one = std::sqrt(1.0 / 12);
+  EXPECT_LT(rms, 1.5 * std::sqrt(double{kCopies}) * one);
+  EXPECT_LT(torch::matmul(values, down).sub(x.flatten()).abs().max().item<double>(), 1e-3);
 }
 
 class SplitTest : public testing::TestWithParam<std::string> {};
