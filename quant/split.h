@@ -4,7 +4,7 @@
 // larger than the others, that makes the range of down_proj's input, which has one scale for all
 // channels, smaller by m c. The copies' shares of the channel differ a little: equal ones would be
 // rounded alike, by up_proj's output and by down_proj's input, and their errors add up m times
-// instead of averaging out. c moves a part of it into the weights of down_proj instead (balance),
+// instead of averaging out. c moves a part of the range into the weights of down_proj (balance)
 // without new channels; it is never below 1, so the output of up_proj does not grow.
 #pragma once
 

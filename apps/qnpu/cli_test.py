@@ -241,6 +241,20 @@ class Eval(Case):
         self.assert_error(run("eval", self.artifact, "--text", TEXT, "--simulate", "--length", 1024),
                           "positions")
 
+    def test_what_rounding_an_activation_costs(self):
+        def distance(*exact):
+            return self.evaluate(self.artifact, "--simulate", "--against", MODEL,
+                                 *exact)["kl_divergence"]
+
+        rounded, inputs, none = (distance(*exact) for exact in (
+            (), ("--exact", "layers.*_proj.in"), ("--exact", "layers.*", "--exact", "lm_head.in")))
+        self.assertLess(inputs, rounded)
+        self.assertLess(none, inputs)
+        command = ("eval", self.artifact, "--text", TEXT, "--exact")
+        self.assert_error(run(*command, "layers.*", "--length", 128), "--simulate")
+        self.assert_error(run(*command, "layers.9.*", "--simulate", "--length", 128),
+                          "'layers.9.*' matches no activation", "qnpu inspect")
+
     def test_what_cannot_be_deployed_is_simulated(self):
         out = self.folder / "online"
         self.assertEqual(self.quantize(out, recipe="quarot-online-w4a8").returncode, 0)

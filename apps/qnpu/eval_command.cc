@@ -33,6 +33,7 @@ struct Options {
   std::string dtype = "fp32";
   int threads = 0;
   bool simulate = false;
+  std::vector<std::string> exact;  // sites of the model, not of the reference
   bool json = false;
   RunOptions run;
 };
@@ -49,12 +50,13 @@ void check_model(const fs::path& folder) {
 }
 
 // For sequences of up to `context` tokens.
-LogitsSource model_source(const fs::path& folder, int context, const Options& options) {
+LogitsSource model_source(const fs::path& folder, int context, const Options& options,
+                          const std::vector<std::string>& exact = {}) {
   check_model(folder);
   if (!is_artifact(folder)) return float_source(folder, options.dtype, options.threads);
   const auto artifact = load_artifact(folder);
   const bool simulate = options.simulate || !simulated_only(*artifact).empty();
-  if (simulate) return simulated_source(artifact, options.threads);
+  if (simulate) return simulated_source(artifact, exact, options.threads);
   return artifact_source(artifact, context, options.threads);
 }
 
@@ -189,7 +191,8 @@ struct Results {
 
 Results evaluate_inputs(const Options& options, const Inputs& inputs) {
   const LogitsSource tested =
-      model_source(options.model, longest_sequence(options, inputs), options);
+      model_source(options.model, longest_sequence(options, inputs), options,
+                   options.exact);
   begin_run(options.run);
   Progress progress(options.run.quiet);
   Results results;
@@ -326,8 +329,15 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--dtype", options->dtype, "Of a checkpoint's matrix products")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
-  command->add_flag("--simulate", options->simulate,
-                    "Artifacts in the float simulator, not by the integer runtime");
+  CLI::Option* simulate =
+      command->add_flag("--simulate", options->simulate,
+                        "Artifacts in the float simulator, not by the integer runtime");
+  command
+      ->add_option("--exact", options->exact,
+                   "Activations that are not rounded, to see what that costs: 'layers.*.silu.out'")
+      ->needs(simulate)
+      ->allow_extra_args(false)
+      ->type_name("GLOB");
   add_threads_option(*command, options->threads);
   add_run_options(*command, options->run);
   add_json_flag(*command, options->json);

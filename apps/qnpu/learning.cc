@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <set>
 #include <vector>
 
 #include "apps/qnpu/interrupt.h"
@@ -121,6 +122,21 @@ QuantizeSummary quantize_with(Processes& others, const QuantizeArguments& argume
   return summary;
 }
 
+// Of those that a node writes; a cache stands for what is appended to it.
+std::set<int> matching_sites(const Graph& graph, const std::vector<std::string>& globs) {
+  std::set<int> sites;
+  for (const std::string& glob : globs) {
+    bool matches = false;
+    for (const Node& node : graph.nodes) {
+      if (!glob_match(glob, graph.site(node.out).name)) continue;
+      sites.insert(node.out);
+      matches = true;
+    }
+    if (!matches) fail("'{}' matches no activation; `qnpu inspect` lists all sites", glob);
+  }
+  return sites;
+}
+
 }  // namespace
 
 void need_learning_program() {}
@@ -146,14 +162,16 @@ LogitsSource float_source(const std::filesystem::path& folder, const std::string
   return source_of(std::make_shared<Runner>(std::move(model), std::move(graph), type), folder);
 }
 
-LogitsSource simulated_source(std::shared_ptr<const Artifact> artifact, int threads) {
+LogitsSource simulated_source(std::shared_ptr<const Artifact> artifact,
+                              const std::vector<std::string>& exact, int threads) {
   use_threads(threads);
   const auto runner =
       std::make_shared<Runner>(simulated_model(*artifact), artifact->graph, torch::kFloat32);
   set_artifact_weights(runner->simulator, *artifact);
-  runner->hook = [artifact, hook = simulation_hook(*artifact)](int site,
-                                                               const torch::Tensor& value) {
-    return hook(site, value);  // and `artifact` stays alive
+  runner->hook = [artifact, hook = simulation_hook(*artifact),
+                  unrounded = matching_sites(artifact->graph, exact)](int site,
+                                                                      const torch::Tensor& value) {
+    return unrounded.contains(site) ? value : hook(site, value);  // and `artifact` stays alive
   };
   LogitsSource source = source_of(runner, artifact->folder);
   source.simulated = true;

@@ -50,7 +50,9 @@ LogitsSource float_source(const std::filesystem::path& folder, const std::string
                           int threads);
 
 // An artifact in the float simulator: every site rounded to its grid, whatever its recipe does at
-// run time done.
-LogitsSource simulated_source(std::shared_ptr<const Artifact> artifact, int threads);
+// run time done. Activations and caches that one of the globs `exact` matches are not rounded.
+// Error: a glob matches none.
+LogitsSource simulated_source(std::shared_ptr<const Artifact> artifact,
+                              const std::vector<std::string>& exact, int threads);
 
 }  // namespace qnpu

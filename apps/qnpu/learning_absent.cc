@@ -13,6 +13,9 @@ LogitsSource float_source(const std::filesystem::path&, const std::string&, int)
   become_learning_program();
 }
 
-LogitsSource simulated_source(std::shared_ptr<const Artifact>, int) { become_learning_program(); }
+LogitsSource simulated_source(std::shared_ptr<const Artifact>, const std::vector<std::string>&,
+                              int) {
+  become_learning_program();
+}
 
 }  // namespace qnpu
