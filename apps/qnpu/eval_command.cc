@@ -191,8 +191,7 @@ struct Results {
 
 Results evaluate_inputs(const Options& options, const Inputs& inputs) {
   const LogitsSource tested =
-      model_source(options.model, longest_sequence(options, inputs), options,
-                   options.exact);
+      model_source(options.model, longest_sequence(options, inputs), options, options.exact);
   begin_run(options.run);
   Progress progress(options.run.quiet);
   Results results;
