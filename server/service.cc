@@ -4,7 +4,6 @@
 #include <atomic>
 #include <limits>
 #include <random>
-#include <utility>
 
 #include "base/status.h"
 #include "io/folder_name.h"
@@ -41,14 +40,14 @@ std::string prompt_of(const ChatTemplate& chat_template, const std::vector<ChatM
 Service::Service(const std::filesystem::path& artifact, const ServiceOptions& options)
     : Service(load_artifact(artifact), artifact, options) {}
 
-Service::Service(std::shared_ptr<const Artifact> artifact, const std::filesystem::path& folder,
-                 const ServiceOptions& options)
+Service::Service(const std::shared_ptr<const Artifact>& artifact,
+                 const std::filesystem::path& folder, const ServiceOptions& options)
     : name_(replace_invalid_utf8(options.name.empty() ? folder_name(folder) : options.name)),
       created_(unix_time()),
       time_limit_(options.time_limit),
       folder_(folder),
       tokenizer_(Tokenizer::load(folder)),
-      engine_(std::move(artifact), options.engine, metrics_) {
+      engine_(artifact, options.engine, metrics_) {
   try {
     chat_template_ = load_chat_template(folder);
   } catch (const Error&) {  // says where it looked, which is nothing to tell a client

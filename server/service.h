@@ -46,7 +46,7 @@ class Service {
   std::shared_ptr<Channel> submit(const Job& job);
 
  private:
-  Service(std::shared_ptr<const Artifact> artifact, const std::filesystem::path& folder,
+  Service(const std::shared_ptr<const Artifact>& artifact, const std::filesystem::path& folder,
           const ServiceOptions& options);
   std::vector<int32_t> encode(const std::string& text, bool add_special_tokens) const;
   void check_prompt(const std::vector<int32_t>& prompt, const std::string& param) const;
