@@ -53,9 +53,9 @@ struct SnappedProduct {
   float out_scale;
 };
 
-// The compiler keeps all 24 bits of its ratio, formed in single precision as (a / out) * b: results
-// are exact only if it *is* a number of 12 bits. One of the nearest five is, for one of the
-// nearest output scales.
+// The compiler keeps all 24 bits of its ratio, formed in single precision as (a * b) / out: results
+// are exact only if it *is* a number of 12 bits. One of the nearest is, for one of the nearest
+// output scales.
 SnappedProduct snap_product(float a, float b, double out) {
   const double product = static_cast<double>(a) * b;
   const auto near_ones = nearest_multipliers(product / out);
@@ -63,7 +63,7 @@ SnappedProduct snap_product(float a, float b, double out) {
     const auto nearest = static_cast<float>(product / near);
     for (const int units : {0, 1, -1, 2, -2, 3, -3, 4, -4}) {  // of single precision
       const float scale = nearest * (1.0f + static_cast<float>(units) * 0x1p-23f);
-      if (a / scale * b == near) return {near, scale};
+      if (a * b / scale == near) return {near, scale};
     }
   }
   return {near_ones[0], static_cast<float>(product / near_ones[0])};

@@ -62,7 +62,7 @@ TEST(FreezeLaws, ProductsOfAttentionHaveTwelveBitsInSinglePrecision) {
     for (const Node& node : graph.nodes) {
       if (node.op != Op::kScores && node.op != Op::kContext) continue;
       const auto scale = [&](int site) { return graph.site(site).qparams.scale[0]; };
-      const float m = scale(node.in[0]) / scale(node.out) * scale(node.in[1]);
+      const float m = scale(node.in[0]) * scale(node.in[1]) / scale(node.out);
       ++products;
       exact += snap_multiplier(m) == m ? 1 : 0;
     }

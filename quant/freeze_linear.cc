@@ -39,7 +39,7 @@ float scale_for_multiplier(double m, double x_scale, double y_scale) {
 }
 
 // The compiler keeps all 24 bits of its product, so 16-bit results are exact only if it *is* a
-// number of 12 bits. Not every such number is one; one of the nearest five is.
+// number of 12 bits. Not every such number is one; one of the nearest is.
 Snapped snap(double wished, double x_scale, double y_scale) {
   const auto near_ones =
       nearest_multipliers(std::max(x_scale * wished / y_scale, kSmallestMultiplier));
@@ -99,11 +99,13 @@ void finish_row(const LinearToFreeze& linear, int64_t n, FrozenLinear& out) {
 
 }  // namespace
 
-std::array<double, 5> nearest_multipliers(double m) {
+std::array<double, kNearMultipliers> nearest_multipliers(double m) {
   const double first = snap_multiplier(m);
   const double step = std::ldexp(1.0, std::ilogb(first) - 11);
   const auto beside = [&](int steps) { return snap_multiplier(first + steps * step); };
-  return {first, beside(1), beside(-1), beside(2), beside(-2)};
+  std::array<double, kNearMultipliers> result{first};
+  for (int i = 1; i < kNearMultipliers; ++i) result[i] = beside(i % 2 == 1 ? (i + 1) / 2 : -i / 2);
+  return result;
 }
 
 float snap_scale(double wished, double x_scale, double y_scale) {

@@ -35,8 +35,10 @@ struct FrozenLinear {
   std::vector<int32_t> bias;      // [N] or empty; of a 16-bit linear divided by 256
 };
 
-// The five numbers of 12 significant bits nearest to m, the nearest first.
-std::array<double, 5> nearest_multipliers(double m);
+// The numbers of 12 significant bits nearest to m, the nearest first. With some scales of input and
+// output two of five are no product in single precision: of thirteen one is, all but certainly.
+constexpr int kNearMultipliers = 13;
+std::array<double, kNearMultipliers> nearest_multipliers(double m);
 
 // The scale nearest to `wished` whose multiplier has 12 significant bits; 0 stays 0.
 float snap_scale(double wished, double x_scale, double y_scale);
