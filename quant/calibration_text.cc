@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kHeldOutShare = 16;   // a text's last 16th ...
 constexpr int kHeldOutWindows = 4;  // ... at most so many windows
+constexpr int kRangeTokens = 16384;
 
 bool contains(const std::vector<int>& tokens, int token) {
   return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
@@ -98,6 +99,8 @@ TextWindows make_windows(const Tokenizer& tokenizer, const std::vector<NamedText
   windows.calibration = in_turns(of_text, static_cast<size_t>(o.samples));
   return windows;
 }
+
+int range_window_count(int length) { return std::max(1, kRangeTokens / length); }
 
 std::vector<Window> few(const std::vector<Window>& windows, size_t count, size_t length) {
   std::vector<Window> beginnings;

@@ -50,9 +50,9 @@ std::vector<int> sink_tokens(const Tokenizer& tokenizer);
 TextWindows make_windows(const Tokenizer& tokenizer, const std::vector<NamedText>& texts,
                          const TextOptions& options);
 
-// Ranges need less text than rounding does, and looking at every value costs more than computing
-// it.
-constexpr int kRangeTokens = 16384;
+// Windows that ranges are found on, 16,384 tokens: ranges need less text than rounding does, and
+// looking at every value costs more than computing it.
+int range_window_count(int length);
 
 // The beginnings of the first windows.
 std::vector<Window> few(const std::vector<Window>& windows, size_t count, size_t length);

@@ -158,9 +158,7 @@ class Estimator {
     return work;
   }
 
-  double range_windows() const {
-    return std::min(load_.windows, std::max(1, kRangeTokens / load_.length));
-  }
+  double range_windows() const { return std::min(load_.windows, range_window_count(load_.length)); }
 
   // As smoothing and balancing look at them.
   Work channel_maxima() const { return forward(8, std::min(load_.length, 1024)); }

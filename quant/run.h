@@ -44,7 +44,7 @@ struct Run {
 
   // The text that ranges are found on.
   std::vector<Window> range_windows() const {
-    const auto most = static_cast<size_t>(std::max(1, kRangeTokens / o.length));
+    const auto most = static_cast<size_t>(range_window_count(o.length));
     return few(texts.calibration, most, static_cast<size_t>(o.length));
   }
 
