@@ -254,6 +254,8 @@ class Eval(Case):
         self.assert_error(run(*command, "layers.*", "--length", 128), "--simulate")
         self.assert_error(run(*command, "layers.9.*", "--simulate", "--length", 128),
                           "'layers.9.*' matches no activation", "qnpu inspect")
+        self.assert_error(run("eval", MODEL, "--text", TEXT, "--simulate", "--exact", "layers.*"),
+                          MODEL, "is no artifact", "--exact")
 
     def test_what_cannot_be_deployed_is_simulated(self):
         out = self.folder / "online"

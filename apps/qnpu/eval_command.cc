@@ -53,7 +53,11 @@ void check_model(const fs::path& folder) {
 LogitsSource model_source(const fs::path& folder, int context, const Options& options,
                           const std::vector<std::string>& exact = {}) {
   check_model(folder);
-  if (!is_artifact(folder)) return float_source(folder, options.dtype, options.threads);
+  if (!is_artifact(folder)) {
+    if (!exact.empty())
+      fail("{} is no artifact: nothing is rounded in it; leave out --exact", folder.string());
+    return float_source(folder, options.dtype, options.threads);
+  }
   const auto artifact = load_artifact(folder);
   const bool simulate = options.simulate || !simulated_only(*artifact).empty();
   if (simulate) return simulated_source(artifact, exact, options.threads);
