@@ -76,10 +76,12 @@ struct PrefixSpec {
 
 // Outlier channels of down_proj's input are split into copies: channel j into
 // m_j = ceil(max_j / (ratio * median of all max)) of them, each divided by m_j, and by a further
-// factor of at most `balance` that moves from up_proj's rows to down_proj's columns.
+// factor of at most `balance` that moves from up_proj's rows to down_proj's columns. With
+// `equalize` every channel has a factor, above or below 1, that lets it fill the ranges better.
 struct SplitSpec {
   double ratio = 4.0;
-  double balance = 2.0;
+  double balance = 2.0;  // not used with equalize
+  bool equalize = false;
   int multiple = 32;  // the widened MLP is filled up to a multiple of this
   bool operator==(const SplitSpec&) const = default;
 };

@@ -31,6 +31,7 @@ template <typename F>
 void fields(F& f, SplitSpec& s) {
   f.number("ratio", s.ratio, 1.0, 1e6);
   f.number("balance", s.balance, 1.0, 1e6);
+  f.flag("equalize", s.equalize);
   f.number("multiple", s.multiple, 1, 1024);
 }
 

@@ -111,4 +111,9 @@ std::vector<Window> few(const std::vector<Window>& windows, size_t count, size_t
   return beginnings;
 }
 
+std::vector<Window> last_few(const std::vector<Window>& windows, size_t count, size_t length) {
+  const auto skipped = static_cast<int64_t>(windows.size() - std::min(count, windows.size()));
+  return few({windows.begin() + skipped, windows.end()}, count, length);
+}
+
 }  // namespace qnpu

@@ -54,7 +54,8 @@ TextWindows make_windows(const Tokenizer& tokenizer, const std::vector<NamedText
 // looking at every value costs more than computing it.
 int range_window_count(int length);
 
-// The beginnings of the first windows.
+// The beginnings of the first windows, and of the last.
 std::vector<Window> few(const std::vector<Window>& windows, size_t count, size_t length);
+std::vector<Window> last_few(const std::vector<Window>& windows, size_t count, size_t length);
 
 }  // namespace qnpu

@@ -81,6 +81,8 @@ TEST(Few, TakesBeginnings) {
   const std::vector<Window> windows = {{1, 2, 3}, {4}, {5, 6, 7, 8}};
   EXPECT_EQ(few(windows, 2, 2), (std::vector<Window>{{1, 2}, {4}}));
   EXPECT_EQ(few(windows, 9, 9), windows);
+  EXPECT_EQ(last_few(windows, 2, 2), (std::vector<Window>{{4}, {5, 6}}));
+  EXPECT_EQ(last_few(windows, 9, 9), windows);
 }
 
 }  // namespace

@@ -48,6 +48,13 @@ struct Run {
     return few(texts.calibration, most, static_cast<size_t>(o.length));
   }
 
+  // The text that outlier channels are found on: as much, from the other end. On tokens by whose
+  // values channels were divided none stands out any more, and ranges would be too narrow.
+  std::vector<Window> split_windows() const {
+    const auto most = static_cast<size_t>(range_window_count(o.length));
+    return last_few(texts.calibration, most, static_cast<size_t>(o.length));
+  }
+
   void say(const std::string& text) const {
     if (o.say && o.workers.first()) o.say(text);
   }

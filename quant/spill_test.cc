@@ -102,7 +102,7 @@ class SpilledModel : public testing::TestWithParam<std::string> {
     for (int layer = 0; layer < model.config.num_layers; ++layer) {
       const torch::Tensor maxima = torch::ones({model.config.intermediate_size});
       maxima[0] = 100.0;
-      split_mlp(model, layer, plan_split(maxima, SplitSpec{}));
+      split_mlp(model, layer, plan_split({maxima, maxima}, SplitSpec{}));
     }
     graph = build_graph(model.config, recipe);
     rotate(model, Rotation::kHadamard, Rotation::kHadamard, /*seed=*/1);

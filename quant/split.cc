@@ -14,7 +14,13 @@ namespace {
 // Where most channels are tiny, all others look like outliers.
 constexpr double kMostCopies = 64.0;  // of a channel
 constexpr size_t kMostWidened = 2;    // times the width, before it is filled up
+constexpr double kLeastEqualized = 0.25;
 constexpr double kUneven = 0.2;  // the smallest and the largest copy's distance from equal ones
+
+std::vector<float> to_vector(const torch::Tensor& maxima) {
+  const torch::Tensor dense = maxima.to(torch::kCPU, torch::kFloat32).contiguous();
+  return {dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel()};
+}
 
 double median(std::vector<float> values) {
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
@@ -51,6 +57,11 @@ void fill_up(const std::vector<float>& maxima, int multiple, std::vector<int>& c
   }
 }
 
+// Of a channel of which a copy has the magnitudes `up` and `down`, in units of the medians.
+double equalized(double up, double down) {
+  return std::max(std::sqrt(std::max(up, down)), kLeastEqualized);
+}
+
 // [F] index of the channel that each new channel copies, and [F'] its factors.
 struct Layout {
   torch::Tensor source;       // [F'] int64
@@ -80,9 +91,9 @@ Layout layout_of(const SplitPlan& plan, torch::Device device) {
 
 }  // namespace
 
-SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec) {
-  const torch::Tensor dense = maxima.to(torch::kCPU, torch::kFloat32).contiguous();
-  const std::vector<float> max(dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel());
+SplitPlan plan_split(const MlpMaxima& maxima, const SplitSpec& spec) {
+  const std::vector<float> max = to_vector(maxima.down);
+  const std::vector<float> up = to_vector(maxima.up);
   const double middle = median(max);
   SplitPlan plan{std::vector<int>(max.size(), 1), std::vector<double>(max.size(), 1.0)};
   double most = spec.ratio * middle;  // of a copy
@@ -93,10 +104,13 @@ SplitPlan plan_split(const torch::Tensor& maxima, const SplitSpec& spec) {
     }
   }
   fill_up(max, spec.multiple, plan.copies);
-  if (!(middle > 0.0)) return plan;
+  const double middle_up = median(up);
+  if (!(middle > 0.0) || !(middle_up > 0.0)) return plan;
   for (size_t j = 0; j < max.size(); ++j) {
-    const double goal = most / spec.balance;
-    plan.balance[j] = std::clamp(max[j] / (plan.copies[j] * goal), 1.0, spec.balance);
+    const int m = plan.copies[j];
+    plan.balance[j] = spec.equalize
+                          ? equalized(up[j] / (m * middle_up), max[j] / (m * middle))
+                          : std::clamp(max[j] / (m * most / spec.balance), 1.0, spec.balance);
   }
   return plan;
 }
@@ -120,6 +134,7 @@ void split_mlp(FloatModel& model, int layer, const SplitPlan& plan) {
 std::vector<int> split_sites(const Graph& graph) {
   std::vector<int> sites;
   for (int layer = 0; layer < graph.config.num_layers; ++layer) {
+    sites.push_back(graph.find_site(fmt::format("layers.{}.mlp.up_proj.out", layer)));
     sites.push_back(graph.find_site(fmt::format("layers.{}.mlp.down_proj.in", layer)));
   }
   return sites;
@@ -129,7 +144,8 @@ void split_channels(FloatModel& model, const Graph& graph,
                     const std::map<int, torch::Tensor>& maxima, const SplitSpec& spec) {
   const std::vector<int> sites = split_sites(graph);
   for (int layer = 0; layer < model.config.num_layers; ++layer) {
-    split_mlp(model, layer, plan_split(maxima.at(sites[static_cast<size_t>(layer)]), spec));
+    const size_t up = 2 * static_cast<size_t>(layer);
+    split_mlp(model, layer, plan_split({maxima.at(sites[up]), maxima.at(sites[up + 1])}, spec));
   }
 }
 

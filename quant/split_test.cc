@@ -23,12 +23,14 @@ FloatModel one_channel_split(int copies) {
   return model;
 }
 
+MlpMaxima both(const torch::Tensor& maxima) { return {maxima, maxima}; }
+
 TEST(PlanSplit, CopiesOutliersAndFillsUp) {
   std::vector<float> maxima(64, 1.0f);
   maxima[5] = 9.0f;   // 3 copies at ratio 4
   maxima[9] = 40.0f;  // 10 copies
   const SplitPlan plan =
-      plan_split(torch::tensor(maxima), {.ratio = 4, .balance = 2, .multiple = 8});
+      plan_split(both(torch::tensor(maxima)), {.ratio = 4, .balance = 2, .multiple = 8});
   EXPECT_EQ(plan.copies[5], 4);
   // 64 + 2 + 9 = 75 channels; of the five that make 80, four go to channel 9: 40 / 13 > 9 / 3.
   EXPECT_EQ(std::accumulate(plan.copies.begin(), plan.copies.end(), 0), 80);
@@ -44,7 +46,7 @@ TEST(PlanSplit, BoundsEveryCopy) {
   torch::manual_seed(4);
   const torch::Tensor maxima = torch::exp(torch::randn({200}) * 1.5);
   const SplitSpec spec{.ratio = 4, .balance = 2, .multiple = 32};
-  const SplitPlan plan = plan_split(maxima, spec);
+  const SplitPlan plan = plan_split(both(maxima), spec);
   const float middle = std::get<0>(maxima.sort())[100].item<float>();
   for (int j = 0; j < 200; ++j) {
     const double value = maxima[j].item<float>() / (plan.copies[j] * plan.balance[j]);
@@ -54,14 +56,14 @@ TEST(PlanSplit, BoundsEveryCopy) {
 }
 
 TEST(PlanSplit, SilentChannelsStay) {
-  const SplitPlan plan = plan_split(torch::zeros({32}), {});
+  const SplitPlan plan = plan_split(both(torch::zeros({32})), {});
   EXPECT_EQ(plan.copies, std::vector<int>(32, 1));
 }
 
 TEST(PlanSplit, FillsUpWhereTheMedianIsSilentToo) {
   torch::Tensor maxima = torch::zeros({30});
   maxima[7] = 3.0f;
-  const SplitPlan plan = plan_split(maxima, {.ratio = 4, .balance = 2, .multiple = 32});
+  const SplitPlan plan = plan_split(both(maxima), {.ratio = 4, .balance = 2, .multiple = 32});
   EXPECT_EQ(std::accumulate(plan.copies.begin(), plan.copies.end(), 0), 32);
   EXPECT_EQ(plan.copies[7], 3);
   EXPECT_EQ(plan.balance, std::vector<double>(30, 1.0));
@@ -73,7 +75,7 @@ TEST(PlanSplit, WidensAtMostTwice) {
   for (const float tiny : {1e-4f, 1e-20f, 1e-45f}) {
     torch::Tensor maxima = torch::ones({100});
     maxima.slice(0, 0, 60) = tiny;
-    const SplitPlan plan = plan_split(maxima, spec);
+    const SplitPlan plan = plan_split(both(maxima), spec);
     EXPECT_LE(std::accumulate(plan.copies.begin(), plan.copies.end(), 0), 200) << tiny;
     EXPECT_GE(plan.copies[99], 2) << tiny;
     for (const double balance : plan.balance) {
@@ -83,7 +85,36 @@ TEST(PlanSplit, WidensAtMostTwice) {
   }
   torch::Tensor one = torch::ones({100});
   one[3] = 1e9f;
-  EXPECT_EQ(plan_split(one, spec).copies[3], 64);
+  EXPECT_EQ(plan_split(both(one), spec).copies[3], 64);
+}
+
+// Of each channel the larger of both magnitudes comes half of the way, in decibels, to the median.
+TEST(PlanSplit, EqualizedChannelsComeNearer) {
+  torch::manual_seed(5);
+  const torch::Tensor up = torch::exp(torch::randn({200}) * 0.3);
+  const torch::Tensor down = torch::exp(torch::randn({200}) * 0.4);
+  const SplitPlan plan = plan_split({up, down}, {.ratio = 4, .equalize = true, .multiple = 32});
+  const double middle_up = std::get<0>(up.sort())[100].item<float>();
+  const double middle_down = std::get<0>(down.sort())[100].item<float>();
+  for (int j = 0; j < 200; ++j) {
+    const double of_copy =
+        std::max(up[j].item<float>() / middle_up, down[j].item<float>() / middle_down) /
+        plan.copies[j];
+    EXPECT_NEAR(of_copy / plan.balance[j], std::sqrt(of_copy), 1e-6) << j;
+  }
+}
+
+// A channel that hardly speaks in the calibration text may do so in another.
+TEST(PlanSplit, EqualizesQuietChannelsWithinABound) {
+  torch::Tensor maxima = torch::ones({32});
+  maxima[3] = 1e-6f;
+  maxima[4] = 0.0f;
+  maxima[5] = 0.5f;
+  const SplitPlan plan = plan_split(both(maxima), {.equalize = true, .multiple = 32});
+  EXPECT_EQ(plan.balance[3], 0.25);
+  EXPECT_EQ(plan.balance[4], 0.25);
+  EXPECT_DOUBLE_EQ(plan.balance[5], std::sqrt(0.5));
+  EXPECT_EQ(plan.balance[0], 1.0);
 }
 
 // Copies of one channel, rounded like up_proj's output: equal ones would err together, by m times
@@ -114,7 +145,10 @@ TEST_P(SplitTest, KeepsTheFunction) {
   for (int layer = 0; layer < model.config.num_layers; ++layer) {
     torch::manual_seed(layer);
     const torch::Tensor maxima = torch::exp(torch::randn({model.config.mlp_size(layer)}) * 2);
-    split_mlp(model, layer, plan_split(maxima, {.ratio = 3, .balance = 2, .multiple = 16}));
+    const bool equalize = layer % 2 == 1;
+    split_mlp(model, layer,
+              plan_split({maxima.sqrt(), maxima},
+                         {.ratio = 3, .balance = 2, .equalize = equalize, .multiple = 16}));
     EXPECT_EQ(model.config.mlp_size(layer) % 16, 0);
   }
   const Graph after = build_graph(model.config, Recipe{});

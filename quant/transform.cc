@@ -42,11 +42,10 @@ void balance(Run& run, FloatModel& model, const Graph& graph) {
   return_free_memory();
 }
 
-// Outlier channels of down_proj's inputs, on the text that their range will be found on: it is
-// rare tokens that make them. The graph is that of the wider model.
+// Outlier channels of down_proj's inputs. The graph is that of the wider model.
 void split(Run& run, FloatModel& model, Graph& graph) {
   const Stopwatch watch(run.result.seconds["split"]);
-  const auto maxima = channel_maxima(model, graph, run.range_windows(), split_sites(graph),
+  const auto maxima = channel_maxima(model, graph, run.split_windows(), split_sites(graph),
                                      run.progress_of("split"));
   split_channels(model, graph, maxima, *run.recipe.split);
   graph = build_graph(model.config, run.recipe);
